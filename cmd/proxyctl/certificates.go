@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+
+	"proxyctl/certs"
+	"proxyctl/proxy"
+)
+
+// The seam between proxy and certs: neither knows the other.
+
+func (p *process) certOptions() certs.Options {
+	o := certs.Options{DataDir: p.dataDir, Local: p.local != nil}
+	if o.DataDir == "" {
+		o.DataDir = certs.DefaultDataDir()
+	}
+	o.Log = func(level, message string) {
+		if p.runtime != nil {
+			p.runtime.Logf(proxy.LevelByName(level), "%s", message)
+		}
+	}
+	return o
+}
+
+// checkCertificates is what loading a configuration asks of the certificates.
+func (p *process) checkCertificates(sites []proxy.CertSite) []proxy.CertProblem {
+	return certProblems(certs.Check(certSites(sites), p.certOptions()))
+}
+
+// updateCertificates reads the certificates of a table that begins to serve.
+func (p *process) updateCertificates(sites []proxy.CertSite) {
+	for _, problem := range p.certs.Update(context.Background(), certSites(sites)) {
+		p.runtime.Logf(proxy.LogWarn, "%s", problem.Message)
+	}
+}
+
+func certSites(sites []proxy.CertSite) []certs.Site {
+	out := make([]certs.Site, len(sites))
+	for i, s := range sites {
+		out[i] = certs.Site{ID: s.ID, Names: s.Names, Listen: s.Listen, Place: s.Place}
+		for _, pair := range s.Pairs {
+			out[i].Pairs = append(out[i].Pairs, certs.Pair(pair))
+		}
+	}
+	return out
+}
+
+func certProblems(problems []certs.Problem) []proxy.CertProblem {
+	out := make([]proxy.CertProblem, len(problems))
+	for i, p := range problems {
+		out[i] = proxy.CertProblem{SiteID: p.Site, Message: p.Message, Warning: p.Warning}
+	}
+	return out
+}

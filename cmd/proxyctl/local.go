@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"proxyctl/proxy"
+)
+
+// localMode lets a site be tried on a machine that is not its own: ports that
+// only root may bind move up, redirects follow them, missing Certbot files are
+// replaced, and a demo app answers where nothing listens.
+type localMode struct {
+	out   io.Writer
+	ports map[uint16]uint16
+	demo  demoApp
+}
+
+func newLocalMode(out io.Writer) *localMode {
+	return &localMode{out: out, ports: map[uint16]uint16{}}
+}
+
+// apply puts the changes of addresses into the server's options.
+func (m *localMode) apply(o *proxy.Options) {
+	o.Address = m.address
+	o.PublicPort = m.public
+	o.Location = m.location
+}
+
+// address moves a privileged port: 80 to 8080, 443 to 8443, others to a free
+// one.
+func (m *localMode) address(a netip.AddrPort) netip.AddrPort {
+	port := a.Port()
+	if port >= 1024 {
+		return a
+	}
+	to, known := m.ports[port]
+	if !known {
+		switch port {
+		case 80:
+			to = 8080
+		case 443:
+			to = 8443
+		default:
+			to = freePort()
+		}
+		m.ports[port] = to
+	}
+	return netip.AddrPortFrom(a.Addr(), to)
+}
+
+func (m *localMode) public(port uint16) uint16 {
+	for from, to := range m.ports {
+		if port == from {
+			return to
+		}
+	}
+	return port
+}
+
+func freePort() uint16 {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0
+	}
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// location puts the moved port into a redirect to the standard one.
+func (m *localMode) location(value []byte) []byte {
+	rest, https := bytes.CutPrefix(value, []byte("https://"))
+	http := false
+	if !https {
+		rest, http = bytes.CutPrefix(value, []byte("http://"))
+	}
+	if !https && !http {
+		return value
+	}
+	end := bytes.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	host := rest[:end]
+	if i := bytes.LastIndexByte(host, ':'); i > bytes.LastIndexByte(host, ']') {
+		return value // names its port itself
+	}
+	standard, scheme := uint16(80), "http://"
+	if https {
+		standard, scheme = 443, "https://"
+	}
+	port, moved := m.ports[standard]
+	if !moved {
+		return value
+	}
+	return fmt.Appendf(nil, "%s%s:%d%s", scheme, host, port, rest[end:])
+}
+
+// missing gives the text of Certbot's option file where it does not exist.
+func (m *localMode) missing(path string) ([]byte, bool) {
+	if !strings.HasSuffix(path, "/options-ssl-nginx.conf") {
+		return nil, false
+	}
+	fmt.Fprintf(m.out, "%s does not exist: using what Certbot writes there\n", path)
+	return []byte(certbotOptions), true
+}
+
+// certbotOptions says what Certbot's options-ssl-nginx.conf says.
+const certbotOptions = `ssl_session_cache shared:le_nginx_SSL:10m;
+ssl_session_timeout 1440m;
+ssl_session_tickets off;
+ssl_protocols TLSv1.2 TLSv1.3;
+ssl_prefer_server_ciphers off;
+ssl_ciphers "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384";
+`
+
+// announce starts the demo app and prints what to try.
+func (m *localMode) announce(table *proxy.Table, root string) {
+	for _, a := range table.UpstreamAddresses() {
+		if m.demo.answerFor(a) {
+			fmt.Fprintf(m.out, "nothing listens on %s: a demo app answers there\n", a)
+		}
+	}
+	fmt.Fprintln(m.out, "\nServing. Try:")
+	for _, s := range table.Sites() {
+		m.announceSite(s, root)
+	}
+	fmt.Fprintln(m.out, "\nCtrl-C ends.")
+}
+
+func (m *localMode) announceSite(s proxy.SiteInfo, root string) {
+	i := slices.IndexFunc(s.Names, func(n string) bool { return n != "" && !strings.ContainsAny(n, "*~$") && n[0] != '.' })
+	name := "localhost"
+	if i >= 0 && s.Names[i] != "_" {
+		name = s.Names[i]
+	}
+	for _, l := range s.Listen {
+		if l.Address.Addr().Is6() && len(s.Listen) > 1 {
+			continue // the IPv4 line says it
+		}
+		scheme, standard, trust := "http", uint16(80), ""
+		if l.TLS {
+			scheme, standard = "https", 443
+			if root != "" {
+				trust = " --cacert " + root
+			}
+		}
+		port := m.public(l.Address.Port())
+		host, resolve := name, ""
+		if name != "localhost" {
+			resolve = fmt.Sprintf(" --resolve %s:%d:127.0.0.1", name, port)
+		}
+		if port != standard {
+			host = fmt.Sprintf("%s:%d", name, port)
+		}
+		fmt.Fprintf(m.out, "  curl -i%s%s %s://%s/\n", trust, resolve, scheme, host)
+	}
+}

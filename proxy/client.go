@@ -1,0 +1,242 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"time"
+
+	"proxyctl/proxy/http1"
+)
+
+// rawConn is a connection given away to a tunnel.
+type rawConn = net.Conn
+
+// client is one client connection.
+type client struct {
+	rt       *Runtime
+	id       uint64 // $connection
+	conn     net.Conn
+	remote   netip.AddrPort
+	local    netip.AddrPort
+	unix     string // path of the unix socket it came in by; "" for TCP
+	socket   *boundSocket
+	endpoint *endpoint
+	table    *Table // that endpoint belongs to
+	tls      *tls.Conn
+	sni      *Server // chosen by SNI; nil without TLS
+	sniName  string
+	began    time.Time
+	requests int
+	http1    http1Stream
+	peerName string // text of remote, made once: $remote_addr
+}
+
+// age is how long the connection has existed.
+func (c *client) age() time.Duration { return time.Since(c.began) }
+
+// follow makes the connection's endpoint one of the table t: after a reload
+// the next request of a connection is served by the new configuration. False
+// when nothing listens on the connection's address any more.
+func (c *client) follow(t *Table) bool {
+	if c.table == t {
+		return true
+	}
+	for _, s := range t.sockets {
+		if s.key() == c.socket.key {
+			if e := s.endpoint(c.local.Addr()); e != nil {
+				c.table, c.endpoint = t, e
+				if c.tls != nil {
+					c.sni = e.serverOf([]byte(c.sniName))
+				}
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// serverOf returns the server of a name, else the default one.
+func (e *endpoint) serverOf(name []byte) *Server {
+	if s := e.find(name, nil); s != nil {
+		return s
+	}
+	return e.fallback
+}
+
+// serve answers one request that s delivers.
+func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.ParseError) *Exchange {
+	t := c.rt.acquire()
+	c.requests++
+	x := newExchange(c, s, t)
+	x.Req = req
+	x.keepAlive = keepAlive
+	if !c.follow(t) {
+		x.keepAlive = false
+	}
+	x.server = c.endpoint.fallback
+	if c.sni != nil {
+		x.server = c.sni
+	}
+	x.loc = x.server.Level
+	x.method = methodName(req.Method)
+	if code := x.begin(bad); code != OK {
+		for code = x.finalize(code); code == Again; {
+			code = x.finalize(x.phases())
+		}
+	} else {
+		x.run()
+	}
+	x.end()
+	return x
+}
+
+// begin reads the host and the URI of the request and chooses its server.
+func (x *Exchange) begin(bad *http1.ParseError) Code {
+	req := x.Req
+	x.rawURI = req.Path
+	if bad != nil {
+		x.Logf(logInfo, "%s", bad.Reason)
+		x.keepAlive = false
+		return Code(bad.Status)
+	}
+	if code := x.chooseServer(); code != OK {
+		return code
+	}
+	if !x.setURI(req.Path) {
+		x.Logf(logInfo, "client sent invalid request")
+		x.uri = nil
+		return 400
+	}
+	if x.isMethod("TRACE") {
+		x.Logf(logInfo, "client sent TRACE method")
+		return 405
+	}
+	if x.isMethod("CONNECT") {
+		x.Logf(logInfo, "client sent CONNECT method")
+		return 405
+	}
+	return OK
+}
+
+// setURI takes a request target apart.
+func (x *Exchange) setURI(target []byte) bool {
+	if len(target) == 0 { // absolute form without a path
+		target = []byte("/")
+		x.unparsedValid = false
+	} else if target[0] == '?' {
+		target = x.keep("/", target)
+		x.unparsedValid = false
+	}
+	u, arena := parseURI(target, x.loc.Conf.Core.MergeSlashes, x.arena)
+	x.arena = arena
+	if !u.ok {
+		return false
+	}
+	x.uri, x.args, x.extension = u.path, u.args, u.extension
+	x.quotedURI, x.plusURI = u.quoted, u.plus
+	return true
+}
+
+// chooseServer finds the server block by the name in the request line, else by
+// the Host field, among those that listen on the connection's address
+// (ngx_http_set_virtual_server).
+func (x *Exchange) chooseServer() Code {
+	name := x.Req.Authority
+	field, has := x.Header(http1.Host)
+	if len(name) == 0 {
+		name = field
+	}
+	if !has && x.Req.Minor == 1 && x.Req.Major == 1 {
+		x.Logf(logInfo, "client sent HTTP/1.1 request without \"Host\" header")
+		return 400
+	}
+	if len(name) == 0 {
+		if has {
+			x.Logf(logInfo, "client sent invalid host header")
+			return 400
+		}
+	} else {
+		var h validHost
+		h, x.arena = parseHost(name, x.arena)
+		if !h.ok {
+			x.Logf(logInfo, "client sent invalid host header")
+			return 400
+		}
+		x.host, x.hostPort = h.name, h.port
+	}
+	if x.client.sni != nil && string(x.host) == x.client.sniName {
+		x.captureSNI()
+		return OK
+	}
+	s := x.client.endpoint.find(x.host, x)
+	if x.client.tls != nil && x.client.sniName != "" {
+		if s == nil {
+			s = x.client.endpoint.fallback
+		}
+		if s.Level.Conf.SSL.Verify != verifyOff {
+			x.Logf(logInfo, "client attempted to request the server name different from the one that was negotiated")
+			return 421
+		}
+	}
+	if s != nil {
+		x.server, x.loc = s, s.Level
+	}
+	return OK
+}
+
+// captureSNI repeats the match of a regular server name, for its captures.
+func (x *Exchange) captureSNI() {
+	for i := range x.client.endpoint.regexes {
+		if r := &x.client.endpoint.regexes[i]; r.server == x.server && x.matchRegex(r.regex, x.host) {
+			return
+		}
+	}
+}
+
+// end runs the log phase. The exchange is still valid afterwards.
+func (x *Exchange) end() {
+	x.stream.unwatch()
+	for _, h := range x.loc.handlers[LogPhase] {
+		h(x)
+	}
+}
+
+// methodName returns the name of a method without allocating for common ones.
+func methodName(m []byte) string {
+	switch string(m) {
+	case "GET":
+		return "GET"
+	case "HEAD":
+		return "HEAD"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "DELETE":
+		return "DELETE"
+	case "OPTIONS":
+		return "OPTIONS"
+	case "PATCH":
+		return "PATCH"
+	}
+	return string(m)
+}
+
+// methods are the names that limit_except and the like know, one bit each.
+var methods = [...]string{
+	"GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "OPTIONS",
+	"PROPFIND", "PROPPATCH", "LOCK", "UNLOCK", "PATCH",
+}
+
+// methodSet is a set of methods.
+type methodSet uint32
+
+func (s methodSet) has(method []byte) bool {
+	for i, m := range methods {
+		if string(method) == m {
+			return s&(1<<i) != 0
+		}
+	}
+	return false
+}

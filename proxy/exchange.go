@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"proxyctl/proxy/http1"
+)
+
+// Exchange is one request and its answer. It belongs to one goroutine from its
+// start to its end; fields of modules are named scratch, never a map.
+type Exchange struct {
+	Req *http1.Request // the head as received; valid until the exchange ends
+	Out Answer
+
+	client *client
+	stream stream
+	table  *Table
+	server *Server
+	loc    *Location // whose configuration counts now
+	first  *Location // the server level that the request began with, for its log
+
+	// The URI: decoded and normalized path, and the query without "?".
+	uri, args     []byte
+	rawURI        []byte // as received: $request_uri
+	extension     int    // where the extension of uri begins; -1 for none
+	unparsedValid bool   // uri is still what rawURI says
+	quotedURI     bool   // rawURI held %XX
+	plusURI       bool   // or "+"
+	locationValid bool   // uri still begins with the location's name
+	addURIToAlias bool   // a regex location's alias takes the URI too (try_files)
+	host          []byte // validated, lower case, without port: $host
+	hostPort      uint16
+	method        string // "GET" after an error_page redirect, else as received
+
+	start      time.Time
+	startMono  int64
+	resume     Phase
+	redirects  int
+	internal   bool
+	uriChanged bool
+	content    Handler
+	keepAlive  bool
+
+	// body of the request
+	bodyRead  bool // read whole, or being passed on
+	body      requestBody
+	reqLength int64
+
+	// finalizing
+	errorStatus int  // status that special responses carry
+	errorPage   bool // an error_page is being followed
+	headSent    bool
+	headerOnly  bool
+	bytesSent   int64
+	bodySent    int64
+	failed      bool
+
+	slots    []slot
+	captured []byte // subject of the last regular expression
+	captures []int
+	arena    []byte // memory of values, released with the exchange
+
+	rewrite  rewriteScratch
+	upstream upstreamScratch
+	access   accessScratch
+	bodyOut  bodyWriter // outermost body filter
+}
+
+// stream is the client's side of an exchange: HTTP/1.x or HTTP/2.
+type stream interface {
+	// buffered returns the whole request body when it has already arrived.
+	buffered() ([]byte, bool)
+	// readBody reads decoded body bytes; io.EOF at its end.
+	readBody(p []byte) (int, error)
+	// sendContinue asks a client that waits for it to send the body.
+	sendContinue() error
+	// writeInterim sends a 1xx answer with fields.
+	writeInterim(x *Exchange, status int, fields []http1.Field) error
+	// writeHead sends the head of x.Out; it may wait for the first body bytes.
+	writeHead(x *Exchange) error
+	// writeBody sends body bytes, the last of them with last.
+	writeBody(x *Exchange, p []byte, last bool) error
+	// flush sends what writeHead and writeBody have kept back.
+	flush() error
+	// hijack gives the connection to a tunnel.
+	hijack() (rawConn, []byte, error)
+	// watch calls gone when the client goes away while a handler waits.
+	watch(gone func())
+	unwatch()
+	// setTimeouts applies client_body_timeout and send_timeout.
+	setTimeouts(body, send time.Duration)
+}
+
+// bodyWriter passes body bytes on to the client; last ends the body.
+type bodyWriter func(x *Exchange, p []byte, last bool) error
+
+// Answer is the head of the answer, as handlers and header filters see it.
+type Answer struct {
+	Status        int
+	StatusLine    []byte // "404 Gone Fishing" from an upstream; nil for the standard one
+	ContentType   []byte
+	Charset       []byte
+	ContentLength int64 // -1: unknown
+	LastModified  int64 // seconds since 1970; -1: none
+	Server, Date  []byte
+	Fields        []http1.Field // the rest, in order
+	Trailers      []http1.Field
+	location      int // index of Location in Fields; -1
+	AcceptRanges  bool
+	Chunked       bool
+	Upgrade       bool
+
+	passValidators bool // conditions were answered by the upstream
+	seekable       bool // the handler can send parts in any order
+	ranges         []byteRange
+	rangeEnd       []byte // what ends a multipart body
+}
+
+func (a *Answer) reset() {
+	*a = Answer{Fields: a.Fields[:0], Trailers: a.Trailers[:0], ContentLength: -1, LastModified: -1, location: -1}
+}
+
+// Add appends a field. The slices must live as long as the exchange.
+func (a *Answer) Add(name, value []byte) {
+	a.Fields = append(a.Fields, http1.Field{Name: name, Value: value, ID: http1.Identify(name)})
+}
+
+// Find returns the first field with id.
+func (a *Answer) Find(id http1.HeaderID) ([]byte, bool) {
+	for i := range a.Fields {
+		if a.Fields[i].ID == id {
+			return a.Fields[i].Value, true
+		}
+	}
+	return nil, false
+}
+
+// Remove drops every field with id.
+func (a *Answer) Remove(id http1.HeaderID) {
+	kept := a.Fields[:0]
+	for _, f := range a.Fields {
+		if f.ID != id {
+			kept = append(kept, f)
+		}
+	}
+	a.Fields = kept
+	a.location = -1
+	for i := range a.Fields {
+		if a.Fields[i].ID == http1.Location {
+			a.location = i
+		}
+	}
+}
+
+// SetLocation replaces the Location field.
+func (a *Answer) SetLocation(value []byte) {
+	a.Remove(http1.Location)
+	a.location = len(a.Fields)
+	a.Add(locationName, value)
+}
+
+var locationName = []byte("Location")
+
+var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
+
+// newExchange prepares an exchange for a request under the table of its client.
+func newExchange(c *client, s stream, t *Table) *Exchange {
+	x := exchanges.Get().(*Exchange)
+	x.client, x.stream, x.table = c, s, t
+	x.start = time.Now()
+	x.unparsedValid = true
+	x.extension = -1
+	x.Out.reset()
+	if cap(x.slots) < t.slots {
+		x.slots = make([]slot, t.slots)
+	}
+	x.slots = x.slots[:t.slots]
+	t.acquire()
+	return x
+}
+
+// maxKept is how much memory an idle Exchange may hold on to.
+const maxKept = 64 << 10
+
+// release ends the exchange. Nothing may refer to it afterwards.
+func (x *Exchange) release() {
+	t := x.table
+	x.body.close()
+	clear(x.slots)
+	arena := x.arena[:0]
+	if cap(arena) > maxKept {
+		arena = nil
+	}
+	out := x.Out
+	clear(out.Fields)
+	clear(out.Trailers)
+	*x = Exchange{
+		slots: x.slots[:0], arena: arena, captures: x.captures[:0],
+		Out:      Answer{Fields: out.Fields[:0], Trailers: out.Trailers[:0]},
+		upstream: x.upstream.recycle(),
+	}
+	exchanges.Put(x)
+	t.release()
+}
+
+// keep copies pieces into memory that lives as long as the exchange.
+func (x *Exchange) keep(pieces ...any) []byte {
+	start := len(x.arena)
+	for _, p := range pieces {
+		switch p := p.(type) {
+		case string:
+			x.arena = append(x.arena, p...)
+		case []byte:
+			x.arena = append(x.arena, p...)
+		}
+	}
+	return x.arena[start:len(x.arena):len(x.arena)]
+}
+
+// capture returns group n of the last regular expression that matched.
+func (x *Exchange) capture(n int) []byte {
+	if 2*n+1 >= len(x.captures) || x.captures[2*n] < 0 {
+		return nil
+	}
+	return x.captured[x.captures[2*n]:x.captures[2*n+1]]
+}
+
+// matchRegex matches s, keeps its captures for $1..$9 and sets the variables of
+// its named groups (ngx_http_regex_exec).
+func (x *Exchange) matchRegex(re *regex, s []byte) bool {
+	if re.Captures() == 0 {
+		return re.Match(s)
+	}
+	caps, ok := re.Find(s, x.captures[:0])
+	if !ok {
+		return false
+	}
+	x.captures, x.captured = caps, s
+	for _, n := range re.names {
+		n.v.set(x, x.capture(n.group))
+	}
+	return true
+}
+
+// contentLength returns the length that the request announces, or -1.
+func (x *Exchange) contentLength() int64 { return x.Req.ContentLength }
+
+// Header returns the first request field with id.
+func (x *Exchange) Header(id http1.HeaderID) ([]byte, bool) {
+	for i := range x.Req.Fields {
+		if x.Req.Fields[i].ID == id {
+			return x.Req.Fields[i].Value, true
+		}
+	}
+	return nil, false
+}
+
+// RemoteAddr returns the client's address: that of the connection, or what
+// realip made of it. Invalid for unix sockets.
+func (x *Exchange) RemoteAddr() netip.Addr { return x.client.remote.Addr() }
+
+// isMethod tells the method of the request as sent to content.
+func (x *Exchange) isMethod(m string) bool { return x.method == m }
+
+// warnUninitialized notes the use of a variable that set never reached.
+func (x *Exchange) warnUninitialized(name string) {
+	if x.loc.Conf.Rewrite.UninitializedWarn {
+		x.Logf(logWarn, "using uninitialized %q variable", name)
+	}
+}

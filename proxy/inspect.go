@@ -1,0 +1,52 @@
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// What others may ask of a table.
+
+// SiteInfo is what a server block serves, for messages.
+type SiteInfo struct {
+	Names  []string
+	Listen []ListenInfo
+}
+
+// ListenInfo is one address of a server.
+type ListenInfo struct {
+	Address netip.AddrPort
+	TLS     bool
+}
+
+// Sites lists the servers in the order of the file.
+func (t *Table) Sites() []SiteInfo {
+	var out []SiteInfo
+	for _, s := range t.Servers {
+		info := SiteInfo{}
+		for _, n := range s.Names {
+			info.Names = append(info.Names, n.text)
+		}
+		for _, l := range s.listens {
+			if l.network != "unix" {
+				info.Listen = append(info.Listen, ListenInfo{l.address, l.options.ssl})
+			}
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// UpstreamAddresses lists the addresses that requests may be passed to.
+func (t *Table) UpstreamAddresses() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, g := range t.groups {
+		for _, address := range g.addresses() {
+			if a, err := netip.ParseAddrPort(address); err == nil && !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return out
+}

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// ngx_http_static_module: answers with a file.
+
+func staticModule() Module {
+	return Module{
+		Name: "ngx_http_static_module", Phase: Content,
+		Handler: func(*Conf) Handler { return serveStatic },
+	}
+}
+
+// serveStatic answers with the file that the URI names.
+func serveStatic(x *Exchange) Code {
+	if !x.isMethod("GET") && !x.isMethod("HEAD") && !x.isMethod("POST") {
+		return 405
+	}
+	if x.uri[len(x.uri)-1] == '/' {
+		return Declined
+	}
+	path := x.path()
+	if leavesRoot(path) { // Unlike nginx, which follows an alias out of its folder.
+		x.Logf(logError, "%q leaves the folder of its alias", path)
+		return 404
+	}
+	f, err := os.OpenFile(string(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return x.openFailed(path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return x.openFailed(path, err)
+	}
+	switch {
+	case info.IsDir():
+		x.Out.SetLocation(x.directoryLocation())
+		return 301
+	case !info.Mode().IsRegular():
+		x.Logf(logCrit, "%q is not a regular file", path)
+		return 404
+	case x.isMethod("POST"):
+		return 405
+	}
+	x.discardBody()
+	return x.sendFile(f, info)
+}
+
+// directoryLocation is the URI with the slash that a folder wants.
+func (x *Exchange) directoryLocation() []byte {
+	start := len(x.arena)
+	x.arena = append(appendEscaped(x.arena, x.uri, &escapeURI), '/')
+	if len(x.args) > 0 {
+		x.arena = append(append(x.arena, '?'), x.args...)
+	}
+	return x.arena[start:len(x.arena):len(x.arena)]
+}
+
+// openFailed logs why a file cannot be had and gives the status for it.
+func (x *Exchange) openFailed(path []byte, err error) Code {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	op := "open()"
+	var pe *fs.PathError
+	if errors.As(err, &pe) && pe.Op == "stat" {
+		op = "stat()"
+	}
+	level, code := logCrit, Code(500)
+	switch errno {
+	case syscall.ENOENT, syscall.ENOTDIR, syscall.ENAMETOOLONG:
+		level, code = logError, 404
+	case syscall.EACCES, syscall.ELOOP, syscall.EMLINK, syscall.ENXIO:
+		level, code = logError, 403
+	}
+	if code != 404 || x.loc.Conf.Core.LogNotFound {
+		x.Logf(level, "%s %q failed (%d: %s)", op, path, int(errno), sysText(errno))
+	}
+	return code
+}
+
+// sendFile answers with an open file, or the ranges of it that were asked for.
+func (x *Exchange) sendFile(f *os.File, info fs.FileInfo) Code {
+	a := &x.Out
+	a.Status = 200
+	a.ContentLength = info.Size()
+	a.LastModified = info.ModTime().Unix()
+	if x.loc.Conf.Core.ETag {
+		a.Add(etagName, x.etag(a.LastModified, a.ContentLength))
+	}
+	if len(a.ContentType) == 0 {
+		a.ContentType = x.contentType()
+	}
+	a.AcceptRanges, a.seekable = true, true
+	if code := x.SendHead(); code != OK {
+		return code
+	}
+	if x.headerOnly {
+		return Done
+	}
+	if len(a.ranges) == 0 {
+		return x.sendFilePart(f, 0, info.Size(), true)
+	}
+	for i := range a.ranges {
+		r := &a.ranges[i]
+		if len(r.header) > 0 {
+			if x.WriteBody(r.header, false) != nil {
+				return Abort
+			}
+		}
+		last := i == len(a.ranges)-1 && a.rangeEnd == nil
+		if code := x.sendFilePart(f, r.start, r.end-r.start, last); code != Done {
+			return code
+		}
+	}
+	if a.rangeEnd != nil && x.WriteBody(a.rangeEnd, true) != nil {
+		return Abort
+	}
+	return Done
+}
+
+var etagName = []byte("ETag")
+
+// etag makes "modified-size" in hexadecimal (ngx_http_set_etag).
+func (x *Exchange) etag(modified, size int64) []byte {
+	start := len(x.arena)
+	x.arena = append(x.arena, '"')
+	x.arena = strconv.AppendInt(x.arena, modified, 16)
+	x.arena = append(x.arena, '-')
+	x.arena = strconv.AppendInt(x.arena, size, 16)
+	x.arena = append(x.arena, '"')
+	return x.arena[start:len(x.arena):len(x.arena)]
+}
+
+// filePiece is how much of a file is read at once when sendfile(2) is no option.
+const filePiece = 64 << 10
+
+// sendFilePart sends size bytes of f from offset.
+func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code {
+	if s, ok := x.stream.(*http1Stream); ok && size > keptBack && x.bodyOut == nil && !x.Out.Chunked && x.client.tls == nil {
+		n, err := s.conn.SendFile(f, offset, size)
+		x.bodySent += n
+		if err != nil || n < size {
+			x.fail()
+			return Abort
+		}
+		return Done
+	}
+	buf := make([]byte, min(size, filePiece))
+	for size > 0 {
+		n, err := f.ReadAt(buf[:min(size, int64(len(buf)))], offset)
+		size -= int64(n)
+		offset += int64(n)
+		if n == 0 || err != nil && !errors.Is(err, io.EOF) {
+			x.Logf(logAlert, "%q was truncated while it was sent", f.Name())
+			x.fail()
+			return Abort
+		}
+		if x.WriteBody(buf[:n], last && size == 0) != nil {
+			return Abort
+		}
+	}
+	if last && len(buf) == 0 && x.WriteBody(nil, true) != nil {
+		return Abort
+	}
+	return Done
+}

@@ -1,0 +1,368 @@
+package proxy
+
+import (
+	"strconv"
+
+	"proxyctl/proxy/http1"
+)
+
+// finalize ends the phases: it turns a status into an answer, follows
+// error_page (then it returns Again), and sends what is still held back
+// (ngx_http_finalize_request).
+func (x *Exchange) finalize(code Code) Code {
+	switch {
+	case code == Again:
+		return Again
+	case code == Abort || code == 408 || code == 444 || code == 499:
+		x.terminate(code)
+		return Done
+	case x.headSent:
+		if code >= 300 { // too late for another answer: the client must see the break
+			x.terminate(Abort)
+			return Done
+		}
+	case code >= 300 || code == 201 || code == 204:
+		if x.special(code) == Again {
+			return Again
+		}
+	}
+	if x.failed {
+		return Done
+	}
+	if !x.headSent { // a handler was content without sending anything
+		x.Out.ContentLength = 0
+		if x.Out.Status == 0 {
+			x.Out.Status = 200
+		}
+		_ = x.SendHead()
+	}
+	if err := x.stream.flush(); err != nil {
+		x.fail()
+	}
+	return Done
+}
+
+// terminate closes the connection without another byte.
+func (x *Exchange) terminate(code Code) {
+	if code > 0 && !x.headSent {
+		x.Out.Status = int(code)
+	}
+	x.fail()
+}
+
+// fail marks the connection unusable.
+func (x *Exchange) fail() {
+	x.failed = true
+	x.keepAlive = false
+}
+
+// special answers with a status: by the page that error_page names, or by the
+// built-in one (ngx_http_special_response_handler).
+func (x *Exchange) special(code Code) Code {
+	x.errorStatus = int(code)
+	switch code {
+	case 400, 413, 414, statusToHTTPS, statusCertError, statusNoCert, 500, 501:
+		x.keepAlive = false
+	}
+	x.Out.ContentType = nil
+	core := &x.loc.Conf.Core
+	if !x.errorPage && x.redirects <= maxRedirects {
+		if !core.RecursiveErrorPages {
+			x.errorPage = len(core.ErrorPages.Items) > 0
+		}
+		for i := range core.ErrorPages.Items {
+			if p := &core.ErrorPages.Items[i]; p.status == int(code) {
+				return x.showErrorPage(p)
+			}
+		}
+	}
+	x.discardBody()
+	if core.MSIERefresh && x.fromMSIE() && (code == 301 || code == 302) {
+		return x.sendRefresh()
+	}
+	return x.sendSpecial(int(code))
+}
+
+// sendSpecial sends the built-in page of a status.
+func (x *Exchange) sendSpecial(status int) Code {
+	switch status {
+	case statusToHTTPS, statusCertError, statusNoCert, statusHeaderTooLarge:
+		x.errorStatus = 400
+	}
+	var page [1024]byte
+	body := x.appendPage(page[:0], status)
+	x.Out.Remove(http1.ContentLength)
+	x.Out.Remove(http1.ETag)
+	x.Out.Remove(http1.AcceptRanges)
+	x.Out.AcceptRanges = false
+	x.Out.LastModified = -1
+	x.Out.Remove(http1.LastModified)
+	x.Out.ContentLength = int64(len(body))
+	if len(body) > 0 {
+		x.Out.ContentType = textHTML
+		x.Out.Charset = nil
+	}
+	if code := x.SendHead(); code != OK {
+		return code
+	}
+	if x.headerOnly || len(body) == 0 {
+		return Done
+	}
+	if err := x.WriteBody(body, true); err != nil {
+		return Abort
+	}
+	return Done
+}
+
+// SendHead runs the header filters and sends the head. A filter may replace
+// the answer; the code is then what is to be returned instead of going on.
+func (x *Exchange) SendHead() Code {
+	if x.errorStatus != 0 {
+		x.Out.Status = x.errorStatus
+		x.Out.StatusLine = nil
+	}
+	for _, f := range x.loc.filters {
+		if code := f(x); code != OK {
+			return code
+		}
+	}
+	if x.method == "HEAD" || x.Out.Status == 304 || x.Out.Status == 204 {
+		x.headerOnly = true
+	}
+	if x.Out.Status == 204 {
+		x.Out.ContentType, x.Out.LastModified, x.Out.ContentLength = nil, -1, -1
+		x.Out.Remove(http1.ContentLength)
+		x.Out.Remove(http1.LastModified)
+	}
+	if s := x.Out.Status; x.Out.LastModified != -1 && s != 200 && s != 206 && s != 304 {
+		x.Out.LastModified = -1
+	}
+	x.headSent = true
+	if err := x.stream.writeHead(x); err != nil {
+		x.fail()
+		return Abort
+	}
+	return OK
+}
+
+// WriteBody passes body bytes through the body filters to the client. The
+// bytes are not kept.
+func (x *Exchange) WriteBody(p []byte, last bool) error {
+	var err error
+	if x.bodyOut != nil {
+		err = x.bodyOut(x, p, last)
+	} else {
+		err = x.writeOut(p, last)
+	}
+	if err != nil {
+		x.fail()
+	}
+	return err
+}
+
+// writeOut is the innermost body writer.
+func (x *Exchange) writeOut(p []byte, last bool) error {
+	if x.headerOnly {
+		p = nil
+	}
+	x.bodySent += int64(len(p))
+	return x.stream.writeBody(x, p, last)
+}
+
+// FilterBody puts a body filter in front of those installed so far.
+func (x *Exchange) FilterBody(wrap func(next bodyWriter) bodyWriter) {
+	next := x.bodyOut
+	if next == nil {
+		next = (*Exchange).writeOut
+	}
+	x.bodyOut = wrap(next)
+}
+
+// SendText answers with a whole body of text in memory.
+func (x *Exchange) SendText(status int, contentType, body []byte) Code {
+	x.discardBody()
+	x.Out.Status = status
+	x.Out.ContentType = contentType
+	x.Out.ContentLength = int64(len(body))
+	if code := x.SendHead(); code != OK {
+		return code
+	}
+	if x.headerOnly {
+		return Done
+	}
+	if err := x.WriteBody(body, true); err != nil {
+		return Abort
+	}
+	return Done
+}
+
+var textHTML = []byte("text/html")
+
+// Statuses that nginx uses inside and shows as 400.
+const (
+	statusHeaderTooLarge = 494
+	statusCertError      = 495
+	statusNoCert         = 496
+	statusToHTTPS        = 497
+	statusClientClosed   = 499
+)
+
+// reason gives the text of a status line, "" when nginx has none.
+func reason(status int) string {
+	switch status {
+	case 200:
+		return "OK"
+	case 201:
+		return "Created"
+	case 202:
+		return "Accepted"
+	case 204:
+		return "No Content"
+	case 206:
+		return "Partial Content"
+	case 301:
+		return "Moved Permanently"
+	case 302:
+		return "Moved Temporarily"
+	case 303:
+		return "See Other"
+	case 304:
+		return "Not Modified"
+	case 307:
+		return "Temporary Redirect"
+	case 308:
+		return "Permanent Redirect"
+	case 400:
+		return "Bad Request"
+	case 401:
+		return "Unauthorized"
+	case 402:
+		return "Payment Required"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 405:
+		return "Not Allowed"
+	case 406:
+		return "Not Acceptable"
+	case 407:
+		return "Proxy Authentication Required"
+	case 408:
+		return "Request Time-out"
+	case 409:
+		return "Conflict"
+	case 410:
+		return "Gone"
+	case 411:
+		return "Length Required"
+	case 412:
+		return "Precondition Failed"
+	case 413:
+		return "Request Entity Too Large"
+	case 414:
+		return "Request-URI Too Large"
+	case 415:
+		return "Unsupported Media Type"
+	case 416:
+		return "Requested Range Not Satisfiable"
+	case 421:
+		return "Misdirected Request"
+	case 429:
+		return "Too Many Requests"
+	case 500:
+		return "Internal Server Error"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
+	case 503:
+		return "Service Temporarily Unavailable"
+	case 504:
+		return "Gateway Time-out"
+	case 505:
+		return "HTTP Version Not Supported"
+	case 507:
+		return "Insufficient Storage"
+	}
+	return ""
+}
+
+// pageTitle gives the title of a status's built-in page, "" when it has none
+// and the body stays empty, and what stands below the heading.
+func pageTitle(status int) (title, extra string) {
+	switch status {
+	case statusHeaderTooLarge:
+		return "400 Request Header Or Cookie Too Large", "400 Bad Request"
+	case statusCertError:
+		return "400 The SSL certificate error", "400 Bad Request"
+	case statusNoCert:
+		return "400 No required SSL certificate was sent", "400 Bad Request"
+	case statusToHTTPS:
+		return "400 The plain HTTP request was sent to HTTPS port", "400 Bad Request"
+	case 201, 204, 304:
+		return "", ""
+	}
+	r := reason(status)
+	if r == "" || status < 300 {
+		return "", ""
+	}
+	switch status {
+	case 302:
+		r = "Found"
+	case 401:
+		r = "Authorization Required"
+	case 503:
+		r = "Service Temporarily Unavailable"
+	}
+	return strconv.Itoa(status) + " " + r, ""
+}
+
+// appendPage appends the built-in page of a status as nginx shows it.
+func (x *Exchange) appendPage(dst []byte, status int) []byte {
+	title, heading := pageTitle(status)
+	if title == "" {
+		return dst
+	}
+	note := ""
+	if heading == "" {
+		heading = title
+	} else {
+		note = title[len("400 "):]
+	}
+	dst = append(dst, "<html>\r\n<head><title>"...)
+	dst = append(dst, title...)
+	dst = append(dst, "</title></head>\r\n<body>\r\n<center><h1>"...)
+	dst = append(dst, heading...)
+	dst = append(dst, "</h1></center>\r\n"...)
+	if note != "" {
+		dst = append(dst, "<center>"...)
+		dst = append(dst, note...)
+		dst = append(dst, "</center>\r\n"...)
+	}
+	dst = append(dst, "<hr><center>"...)
+	dst = x.appendProduct(dst)
+	dst = append(dst, "</center>\r\n</body>\r\n</html>\r\n"...)
+	if x.loc.Conf.Core.MSIEPadding && status >= 400 && x.wantsPadding() {
+		for range 6 {
+			dst = append(dst, "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n"...)
+		}
+	}
+	return dst
+}
+
+// appendProduct appends the name of the server as server_tokens wants it.
+func (x *Exchange) appendProduct(dst []byte) []byte {
+	p := &x.table.opts.Product
+	dst = append(dst, p.Name...)
+	switch x.loc.Conf.Core.ServerTokens {
+	case tokensOn:
+		dst = append(append(dst, '/'), p.Version...)
+	case tokensBuild:
+		dst = append(append(dst, '/'), p.Version...)
+		if p.Build != "" {
+			dst = append(append(append(dst, " ("...), p.Build...), ')')
+		}
+	}
+	return dst
+}

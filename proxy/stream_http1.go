@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"proxyctl/proxy/http1"
+)
+
+// http1Stream is the client's side of an exchange over HTTP/1.x.
+type http1Stream struct {
+	client *client
+	conn   *http1.Conn
+}
+
+// serveHTTP1 is the handler of the connection's engine: one call a request.
+func (c *client) serveHTTP1(conn *http1.Conn) {
+	s := &c.http1
+	var bad *http1.ParseError
+	if conn.Err != nil && !errors.As(conn.Err, &bad) {
+		bad = &http1.ParseError{Status: 400, Reason: "client sent invalid request"}
+	}
+	x := c.serve(&conn.Req, s, conn.KeepAlive, bad)
+	conn.KeepAlive = x.keepAlive
+	x.release()
+}
+
+func (s *http1Stream) buffered() ([]byte, bool)       { return s.conn.Buffered() }
+func (s *http1Stream) readBody(p []byte) (int, error) { return s.conn.ReadBody(p) }
+func (s *http1Stream) sendContinue() error            { return s.conn.Continue() }
+func (s *http1Stream) watch(gone func())              { s.conn.Watch(gone) }
+func (s *http1Stream) unwatch()                       { s.conn.Unwatch() }
+
+func (s *http1Stream) setTimeouts(body, send time.Duration) {
+	s.conn.SetTimeouts(body, send)
+}
+
+func (s *http1Stream) hijack() (rawConn, []byte, error) {
+	c, rest := s.conn.Hijack()
+	return c, rest, nil
+}
+
+func (s *http1Stream) writeInterim(_ *Exchange, status int, fields []http1.Field) error {
+	out := http1.AppendStatusLine(s.conn.Out, status, reason(status))
+	for i := range fields {
+		out = http1.AppendField(out, fields[i].Name, fields[i].Value)
+	}
+	s.conn.Out = append(out, "\r\n"...)
+	return s.conn.Flush()
+}
+
+// writeHead puts the head into the connection's output buffer. The order of
+// the fields is nginx's (ngx_http_header_filter).
+func (s *http1Stream) writeHead(x *Exchange) error {
+	a := &x.Out
+	out := s.conn.Out
+	if len(a.StatusLine) > 0 {
+		out = append(append(append(out, "HTTP/1.1 "...), a.StatusLine...), "\r\n"...)
+	} else {
+		out = http1.AppendStatusLine(out, a.Status, reason(a.Status))
+	}
+	s.frame(x)
+	out = x.appendStandardFields(out)
+	for i := range a.Fields {
+		if i != a.location || !x.absoluteLocation() {
+			out = http1.AppendField(out, a.Fields[i].Name, a.Fields[i].Value)
+		}
+	}
+	s.conn.Out = append(out, "\r\n"...)
+	return nil
+}
+
+// frame decides how the body is delimited (ngx_http_chunked_filter_module).
+func (s *http1Stream) frame(x *Exchange) {
+	a := &x.Out
+	if a.Status == 101 {
+		a.Upgrade = true
+		return
+	}
+	if x.headerOnly || a.ContentLength >= 0 {
+		return
+	}
+	if _, has := a.Find(http1.ContentLength); has {
+		return
+	}
+	if x.Req.Minor == 0 || !x.loc.Conf.Core.ChunkedTransferEncoding {
+		x.keepAlive = false
+		return
+	}
+	a.Chunked = true
+}
+
+// appendStandardFields appends the fields that the server itself answers for.
+func (x *Exchange) appendStandardFields(out []byte) []byte {
+	a := &x.Out
+	if a.Server == nil {
+		out = append(x.appendProduct(append(out, "Server: "...)), "\r\n"...)
+	} else {
+		out = http1.AppendField(out, []byte("Server"), a.Server)
+	}
+	if a.Date == nil {
+		out = append(x.client.rt.sweeper.AppendDate(append(out, "Date: "...)), "\r\n"...)
+	} else {
+		out = http1.AppendField(out, []byte("Date"), a.Date)
+	}
+	if len(a.ContentType) > 0 {
+		out = x.appendContentType(out)
+	}
+	if a.ContentLength >= 0 {
+		out = append(http1.AppendInt(append(out, "Content-Length: "...), a.ContentLength), "\r\n"...)
+	}
+	if a.LastModified >= 0 {
+		out = append(http1.AppendTime(append(out, "Last-Modified: "...), a.LastModified), "\r\n"...)
+	}
+	if x.absoluteLocation() {
+		out = append(x.appendAbsoluteLocation(append(out, "Location: "...)), "\r\n"...)
+	}
+	if a.Chunked {
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	return x.appendConnection(out)
+}
+
+func (x *Exchange) appendContentType(out []byte) []byte {
+	value := x.Out.ContentType
+	if len(x.Out.Charset) > 0 {
+		value = x.keep(value, "; charset=", x.Out.Charset)
+		x.Out.ContentType = value
+	}
+	return http1.AppendField(out, []byte("Content-Type"), value)
+}
+
+func (x *Exchange) appendConnection(out []byte) []byte {
+	switch {
+	case x.Out.Status == 101:
+		return append(out, "Connection: upgrade\r\n"...)
+	case !x.keepAlive:
+		return append(out, "Connection: close\r\n"...)
+	}
+	out = append(out, "Connection: keep-alive\r\n"...)
+	if t := x.loc.Conf.Core.KeepaliveHeader; t > 0 {
+		out = append(http1.AppendInt(append(out, "Keep-Alive: timeout="...), int64(t/time.Second)), "\r\n"...)
+	}
+	return out
+}
+
+// keptBack is how many body bytes wait for company before they are sent.
+const keptBack = 16 << 10
+
+// writeBody frames body bytes and sends them when enough have come together.
+func (s *http1Stream) writeBody(x *Exchange, p []byte, last bool) error {
+	if x.headerOnly {
+		return nil
+	}
+	c := s.conn
+	if x.Out.Chunked {
+		if len(p) > 0 {
+			c.Out = http1.AppendChunkHeader(c.Out, len(p))
+		}
+		if err := s.put(p); err != nil {
+			return err
+		}
+		if len(p) > 0 {
+			c.Out = append(c.Out, "\r\n"...)
+		}
+		if last {
+			c.Out = appendTrailers(append(c.Out, "0\r\n"...), x.Out.Trailers)
+		}
+		return nil
+	}
+	return s.put(p)
+}
+
+// put copies small pieces to the output buffer and writes large ones through.
+func (s *http1Stream) put(p []byte) error {
+	c := s.conn
+	if len(c.Out)+len(p) <= keptBack {
+		c.Out = append(c.Out, p...)
+		return nil
+	}
+	return c.WriteThrough(p)
+}
+
+func appendTrailers(out []byte, fields []http1.Field) []byte {
+	for i := range fields {
+		out = http1.AppendField(out, fields[i].Name, fields[i].Value)
+	}
+	return append(out, "\r\n"...)
+}
+
+func (s *http1Stream) flush() error { return s.conn.Flush() }

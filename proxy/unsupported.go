@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	_ "embed"
+	"strings"
+
+	"proxyctl/parser"
+)
+
+// nginxDirectives lists what nginx itself knows. What has no row of its own
+// becomes an Unsupported row here, so that a directive is never ignored and
+// never called unknown when nginx knows it.
+//
+//go:embed nginx-directives.tsv
+var nginxDirectives string
+
+// unsupported makes the rows of the directives that served ones do not cover.
+func unsupported(served []*Command) []*Command {
+	have := map[[2]string]bool{}
+	for _, c := range served {
+		have[[2]string{c.Name, c.module}] = true
+	}
+	var out []*Command
+	for _, c := range knownDirectives() {
+		if !have[[2]string{c.Name, c.module}] {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// knownDirectives reads the embedded list.
+func knownDirectives() []*Command {
+	var out []*Command
+	for line := range strings.Lines(nginxDirectives) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(f) < 5 {
+			continue
+		}
+		c := &Command{Name: f[0], module: f[1], Args: Arity(f[3]), Block: f[4] != "", Repeat: true,
+			Status: Unsupported, Reason: missingReason(f[0], f[1])}
+		for ctx := range strings.SplitSeq(f[2], ",") {
+			c.In |= contextByName(ctx)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// contextByName reads the list's names of contexts.
+func contextByName(s string) Context {
+	switch s {
+	case "main":
+		return InMain
+	case "events":
+		return InEvents
+	case "http":
+		return InHTTP
+	case "server":
+		return InServer
+	case "location":
+		return InLocation
+	case "if-in-server":
+		return InServerIf
+	case "if-in-location":
+		return InLocationIf
+	case "limit_except":
+		return InLimitExcept
+	case "upstream":
+		return InUpstream
+	case "mail":
+		return InMail
+	case "mail.server":
+		return InMailServer
+	case "stream":
+		return InStream
+	case "stream.server":
+		return InStreamServer
+	case "stream.upstream":
+		return InStreamUpstream
+	case "any":
+		return inAnywhere
+	}
+	return 0
+}
+
+// missingReason says what would be missing if the directive were ignored.
+func missingReason(name, module string) string {
+	what := map[string]string{
+		"ngx_http_auth_basic_module":          "password protection",
+		"ngx_http_auth_request_module":        "authorization by subrequest",
+		"ngx_http_autoindex_module":           "folder listings",
+		"ngx_http_browser_module":             "browser variables",
+		"ngx_http_charset_filter_module":      "charset conversion",
+		"ngx_http_dav_module":                 "WebDAV",
+		"ngx_http_fastcgi_module":             "FastCGI",
+		"ngx_http_geo_module":                 "variables by client address",
+		"ngx_http_geoip_module":               "GeoIP",
+		"ngx_http_grpc_module":                "gRPC",
+		"ngx_http_gunzip_filter_module":       "decompression",
+		"ngx_http_gzip_filter_module":         "compression",
+		"ngx_http_gzip_static_module":         "precompressed files",
+		"ngx_http_image_filter_module":        "image conversion",
+		"ngx_http_limit_conn_module":          "connection limits",
+		"ngx_http_limit_req_module":           "request limits",
+		"ngx_http_memcached_module":           "memcached",
+		"ngx_http_mirror_module":              "request mirroring",
+		"ngx_http_perl_module":                "embedded Perl",
+		"ngx_http_referer_module":             "referer checks",
+		"ngx_http_scgi_module":                "SCGI",
+		"ngx_http_secure_link_module":         "signed links",
+		"ngx_http_slice_filter_module":        "slices",
+		"ngx_http_split_clients_module":       "split testing",
+		"ngx_http_ssi_filter_module":          "server side includes",
+		"ngx_http_stub_status_module":         "the status page",
+		"ngx_http_sub_filter_module":          "text substitution",
+		"ngx_http_try_files_module":           "try_files",
+		"ngx_http_tunnel_module":              "CONNECT tunnels",
+		"ngx_http_userid_filter_module":       "user id cookies",
+		"ngx_http_uwsgi_module":               "uwsgi",
+		"ngx_http_v3_module":                  "HTTP/3",
+		"ngx_http_xslt_filter_module":         "XSLT",
+		"ngx_http_upstream_sticky_module":     "sticky sessions",
+		"ngx_http_upstream_least_time_module": "balancing by response time",
+	}[module]
+	switch {
+	case strings.HasPrefix(module, "ngx_stream_"):
+		what = "TCP and UDP proxying"
+	case strings.HasPrefix(module, "ngx_mail_"):
+		what = "mail proxying"
+	case strings.Contains(name, "_cache") && module == "ngx_http_proxy_module":
+		what = "caching"
+	case what == "":
+		what = name
+	}
+	return what + " (" + module + ") is not served yet; serving the file without it would change what it means"
+}
+
+// refuse is the setter of everything unsupported.
+func refuse(c *Command, d *parser.Directive) error {
+	return sayAt(d.Name, "U001", c.Reason, "directive %q is not supported by proxyctl", d.Name.Value)
+}

@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Value is a text with variables, compiled (nginx: complex value). Safe for
+// concurrent use.
+type Value struct {
+	text  string // when there are no variables
+	parts []part
+}
+
+// part is literal text, a variable, or a capture of the last regular expression.
+type part struct {
+	text    string
+	v       *variable
+	capture int // 1..9; 0 for none
+}
+
+// value compiles text with $name, ${name} and $1..$9.
+func (l *Level) value(text string) (*Value, error) {
+	if strings.IndexByte(text, '$') < 0 {
+		return &Value{text: text}, nil
+	}
+	v := &Value{}
+	for text != "" {
+		i := strings.IndexByte(text, '$')
+		if i < 0 {
+			v.parts = append(v.parts, part{text: text})
+			break
+		}
+		if i > 0 {
+			v.parts = append(v.parts, part{text: text[:i]})
+		}
+		p, rest, err := l.reference(text[i+1:])
+		if err != nil {
+			return nil, err
+		}
+		v.parts = append(v.parts, p)
+		text = rest
+	}
+	return v, nil
+}
+
+// reference reads what follows a "$" (ngx_http_script_compile).
+func (l *Level) reference(s string) (part, string, error) {
+	if s == "" {
+		return part{}, "", say("invalid variable name")
+	}
+	if s[0] >= '1' && s[0] <= '9' {
+		return part{capture: int(s[0] - '0')}, s[1:], nil
+	}
+	name, rest := "", ""
+	if s[0] == '{' {
+		end := 1
+		for end < len(s) && isNameByte(s[end]) {
+			end++
+		}
+		if end == len(s) || s[end] != '}' {
+			return part{}, "", sayBracket(s[1:end])
+		}
+		name, rest = s[1:end], s[end+1:]
+	} else {
+		end := 0
+		for end < len(s) && isNameByte(s[end]) {
+			end++
+		}
+		name, rest = s[:end], s[end:]
+	}
+	if name == "" {
+		return part{}, "", say("invalid variable name")
+	}
+	if len(name) == 1 && name[0] >= '1' && name[0] <= '9' {
+		return part{capture: int(name[0] - '0')}, rest, nil
+	}
+	return part{v: l.c.vars.use(name)}, rest, nil
+}
+
+func sayBracket(name string) error {
+	return say("the closing bracket in %q variable is missing", name)
+}
+
+func isNameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_'
+}
+
+// Static returns the text of a Value without variables.
+func (v *Value) Static() (string, bool) {
+	return v.text, v.parts == nil
+}
+
+// Append evaluates the value for x and appends it to dst.
+func (v *Value) Append(dst []byte, x *Exchange) []byte {
+	if v.parts == nil {
+		return append(dst, v.text...)
+	}
+	for i := range v.parts {
+		dst = v.parts[i].append(dst, x)
+	}
+	return dst
+}
+
+func (p *part) append(dst []byte, x *Exchange) []byte {
+	switch {
+	case p.v != nil:
+		dst, _ = p.v.get(dst, x)
+		return dst
+	case p.capture != 0:
+		return append(dst, x.capture(p.capture)...)
+	default:
+		return append(dst, p.text...)
+	}
+}
+
+// Bytes evaluates the value into memory that lives as long as the exchange.
+func (v *Value) Bytes(x *Exchange) []byte {
+	start := len(x.arena)
+	x.arena = v.Append(x.arena, x)
+	return x.arena[start:len(x.arena):len(x.arena)]
+}
+
+// String evaluates the value into a string of its own.
+func (v *Value) String(x *Exchange) string {
+	if v.parts == nil {
+		return v.text
+	}
+	return string(v.Bytes(x))
+}
+
+// GoString shows the value for debugging.
+func (v *Value) GoString() string { return fmt.Sprintf("Value(%q, %d parts)", v.text, len(v.parts)) }

@@ -1,0 +1,164 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+
+	"proxyctl/parser"
+)
+
+// Variable is the row of a built-in variable.
+type Variable struct {
+	Name   string
+	Prefix bool // Name is a prefix: "http_", "arg_"; Get receives the rest of the name
+	// Get appends the value; false when the variable has none (nginx: not found).
+	Get func(dst []byte, x *Exchange, name string) ([]byte, bool)
+	// Set takes a value from the set directive; nil for read-only variables.
+	Set func(x *Exchange, value []byte)
+	// Changeable variables may be defined anew by set, map and named captures.
+	Changeable bool
+}
+
+// variable is a name in use. References are made while reading; get is filled
+// in when all definitions are known.
+type variable struct {
+	name string
+	get  func(dst []byte, x *Exchange) ([]byte, bool)
+	set  func(x *Exchange, value []byte)
+	slot int // of a variable that a directive defines; -1 for none
+	fill func(x *Exchange, s *slot)
+	used bool
+}
+
+// slot is the value of a variable in one exchange.
+type slot struct {
+	value []byte
+	state slotState
+}
+
+type slotState uint8
+
+const (
+	slotEmpty slotState = iota
+	slotSet
+	slotMissing
+)
+
+// variables are all names of one configuration.
+type variables struct {
+	builtin  map[string]*Variable
+	prefixes []*Variable
+	names    map[string]*variable
+	slots    int
+}
+
+func newVariables() *variables {
+	return &variables{builtin: map[string]*Variable{}, names: map[string]*variable{}}
+}
+
+func (vs *variables) define(v *Variable) {
+	if v.Prefix {
+		vs.prefixes = append(vs.prefixes, v)
+		return
+	}
+	vs.builtin[v.Name] = v
+}
+
+// use returns the variable of a name that may be defined later. nginx folds
+// the case of variable names.
+func (vs *variables) use(name string) *variable {
+	name = lower(name)
+	v := vs.names[name]
+	if v == nil {
+		v = &variable{name: name, slot: -1}
+		vs.names[name] = v
+	}
+	v.used = true
+	return v
+}
+
+// add defines a variable that gets a slot in every exchange: set, map, named
+// captures. fill computes it on first use; nil for those that are assigned.
+func (l *Level) addVariable(name string, fill func(x *Exchange, s *slot)) (*variable, error) {
+	vs := l.c.vars
+	name = lower(name)
+	b := vs.builtin[name]
+	if b != nil && !b.Changeable && b.Set == nil {
+		return nil, say("the duplicate %q variable", name)
+	}
+	v := vs.names[name]
+	if v == nil {
+		v = &variable{name: name, slot: -1}
+		vs.names[name] = v
+	}
+	if b != nil && b.Set != nil { // assigned through the built-in's own setter
+		v.set = b.Set
+		return v, nil
+	}
+	if v.slot < 0 {
+		v.slot = vs.slots
+		vs.slots++
+	}
+	if fill != nil {
+		v.fill = fill
+	}
+	v.link()
+	return v, nil
+}
+
+// link makes get and set of a variable with a slot.
+func (v *variable) link() {
+	v.set = func(x *Exchange, value []byte) {
+		x.slots[v.slot] = slot{value, slotSet}
+	}
+	v.get = func(dst []byte, x *Exchange) ([]byte, bool) {
+		s := &x.slots[v.slot]
+		if s.state == slotEmpty {
+			if v.fill == nil {
+				x.warnUninitialized(v.name)
+				return dst, true
+			}
+			v.fill(x, s)
+		}
+		return append(dst, s.value...), s.state == slotSet
+	}
+}
+
+// resolveVariables connects every name in use with its definition, and reports
+// the unknown ones as nginx does: without a place.
+func (c *compiler) resolveVariables() {
+	var unknown []string
+	for name, v := range c.vars.names {
+		if v.get != nil {
+			continue
+		}
+		if b := c.vars.builtin[name]; b != nil {
+			v.get = func(dst []byte, x *Exchange) ([]byte, bool) { return b.Get(dst, x, "") }
+			continue
+		}
+		if p := c.vars.prefixed(name); p != nil {
+			rest := name[len(p.Name):]
+			v.get = func(dst []byte, x *Exchange) ([]byte, bool) { return p.Get(dst, x, rest) }
+			continue
+		}
+		unknown = append(unknown, name)
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		hint := ""
+		if best := nearest(name, c.vars.builtin); best != "" {
+			hint = "did you mean \"$" + best + "\"?"
+		}
+		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y014", hint, "unknown %q variable", name)
+	}
+	c.table.slots = c.vars.slots
+}
+
+func (vs *variables) prefixed(name string) *Variable {
+	for _, p := range vs.prefixes {
+		if strings.HasPrefix(name, p.Name) {
+			return p
+		}
+	}
+	return nil
+}
