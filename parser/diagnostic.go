@@ -1,0 +1,73 @@
+package parser
+
+import "strconv"
+
+// Severity is how bad a problem is.
+type Severity uint8
+
+// The severities, which nginx calls emerg, warn and notice.
+const (
+	Error Severity = iota
+	Warning
+	Note
+)
+
+// String gives "error", "warning" or "note".
+func (s Severity) String() string {
+	switch s {
+	case Error:
+		return "error"
+	case Warning:
+		return "warning"
+	}
+	return "note"
+}
+
+// nginx gives the name of the level in nginx's messages.
+func (s Severity) nginx() string {
+	switch s {
+	case Error:
+		return "emerg"
+	case Warning:
+		return "warn"
+	}
+	return "notice"
+}
+
+// Diagnostic is one problem with its place. It is an error.
+type Diagnostic struct {
+	Severity Severity
+	// Code is the id of the rule, such as "Y005"; may be empty.
+	Code string
+	// Message is nginx's own text where nginx has one, without its place.
+	Message string
+	// Hint says what to do; may be empty.
+	Hint string
+	// Range is what to underline.
+	Range Range
+	// At is the place that nginx names, that of the terminator as a rule; zero
+	// when nginx names none.
+	At Range
+	// Related are further places that explain the problem.
+	Related []Related
+}
+
+// Related is a further place and what there is to say about it.
+type Related struct {
+	Range   Range
+	Message string
+}
+
+// Error gives the message with its place as nginx writes it: "TEXT in FILE:LINE".
+func (d *Diagnostic) Error() string { return d.Message + d.place() }
+
+// place is what nginx puts behind a message (ngx_conf_log_error).
+func (d *Diagnostic) place() string {
+	switch {
+	case d.At.Source == nil:
+		return ""
+	case d.At.Source.Name == CommandLine:
+		return " in " + CommandLine
+	}
+	return " in " + d.At.Source.Name + ":" + strconv.Itoa(d.At.Line())
+}
