@@ -1,0 +1,433 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"proxyctl": main, "nginx": main})
+}
+
+// TestScripts runs every script against this program under the name nginx.
+func TestScripts(t *testing.T) {
+	runScripts(t, "")
+}
+
+// TestScriptsOnNginx runs the same scripts against an installed nginx: what a
+// script expects is nginx's behaviour, not ours. Scripts that need a newer
+// version, or test what nginx cannot do, say so with [ours].
+func TestScriptsOnNginx(t *testing.T) {
+	real, err := realNginx()
+	if err != nil {
+		t.Skip(err)
+	}
+	runScripts(t, real)
+}
+
+// realNginx finds an nginx that is not this program.
+func realNginx() (string, error) {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
+		path := filepath.Join(dir, "nginx")
+		out, err := exec.Command(path, "-v").CombinedOutput()
+		if err == nil && bytes.HasPrefix(out, []byte("nginx version: ")) && !bytes.Contains(out, []byte("proxyctl")) {
+			return path, nil
+		}
+	}
+	return "", errors.New("nginx is not installed")
+}
+
+func runScripts(t *testing.T, real string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			h := newHarness(env, real)
+			env.Values["harness"] = h
+			env.Defer(h.stop)
+			return h.renumber()
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "ours":
+				return real == "", nil
+			case "nginx":
+				return real != "", nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start":   scriptStart,
+			"signal":  scriptSignal,
+			"wait":    scriptWait,
+			"backend": scriptBackend,
+			"send":    scriptSend,
+			"get":     scriptGet,
+			"log":     scriptLog,
+		},
+	})
+}
+
+// harness is what one script has started.
+type harness struct {
+	env    *testscript.Env
+	real   string
+	server *exec.Cmd
+	exited chan error
+	ports  map[string]string // of the file, to those in use
+	mu     sync.Mutex
+	closes []io.Closer
+}
+
+func newHarness(env *testscript.Env, real string) *harness {
+	return &harness{env: env, real: real, ports: map[string]string{}}
+}
+
+// filePorts are the ports that scripts are written with: servers listen on
+// 808x and 844x, applications on 500x.
+var filePorts = regexp.MustCompile(`\b(808\d|844\d|500\d)\b`)
+
+// renumber puts free ports in the place of those that the script is written
+// with, so that scripts can run side by side.
+func (h *harness) renumber() error {
+	return filepath.WalkDir(h.env.WorkDir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, []byte(h.translate(string(text))), 0o644)
+	})
+}
+
+func (h *harness) translate(text string) string {
+	return filePorts.ReplaceAllStringFunc(text, h.port)
+}
+
+// port gives the port in use for one of the script's.
+func (h *harness) port(of string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.ports[of]; p != "" {
+		return p
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return of
+	}
+	defer l.Close()
+	_, p, _ := net.SplitHostPort(l.Addr().String())
+	h.ports[of] = p
+	return p
+}
+
+// restore writes the script's own ports and a fixed version, date and
+// connection-dependent values into an answer, so that it can be compared.
+func (h *harness) restore(text string) string {
+	h.mu.Lock()
+	for of, p := range h.ports {
+		text = regexp.MustCompile(`\b`+p+`\b`).ReplaceAllString(text, of)
+	}
+	h.mu.Unlock()
+	text = regexp.MustCompile(`nginx/1\.[0-9.]+`).ReplaceAllString(text, "nginx/1.31.5")
+	return regexp.MustCompile(`(?m)^Date: .*GMT`).ReplaceAllString(text, "Date: now")
+}
+
+func (h *harness) stop() {
+	if h.server != nil && h.server.Process != nil {
+		_ = h.server.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-h.exited:
+		case <-time.After(5 * time.Second):
+			_ = h.server.Process.Kill()
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.closes {
+		_ = c.Close()
+	}
+}
+
+func harnessOf(ts *testscript.TestScript) *harness { return ts.Value("harness").(*harness) }
+
+// start [FILE]: starts the server with a configuration and waits until it
+// serves, or with ! until it refuses.
+func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
+	h := harnessOf(ts)
+	conf := "nginx.conf"
+	if len(args) > 0 {
+		conf = args[0]
+	}
+	dir := ts.MkAbs(".")
+	for _, d := range []string{"logs", "temp"} {
+		ts.Check(os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	globals := "daemon off; pid logs/nginx.pid;"
+	program := h.real
+	if program == "" {
+		var err error
+		program, err = exec.LookPath("nginx")
+		for _, d := range filepath.SplitList(ts.Getenv("PATH")) {
+			if p := filepath.Join(d, "nginx"); isExecutable(p) {
+				program, err = p, nil
+				break
+			}
+		}
+		ts.Check(err)
+	} else if os.Geteuid() == 0 {
+		globals += " user root;"
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(program, "-p", dir, "-c", filepath.Join(dir, conf), "-e", filepath.Join(dir, "logs/error.log"), "-g", globals)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	ts.Check(cmd.Start())
+	h.server, h.exited = cmd, make(chan error, 1)
+	go func() { h.exited <- cmd.Wait() }()
+	err := h.awaitPID(filepath.Join(dir, "logs/nginx.pid"))
+	if neg {
+		if err == nil {
+			ts.Fatalf("the server started")
+		}
+		h.server = nil
+		fmt.Fprint(ts.Stdout(), h.restore(out.String()))
+		return
+	}
+	if err != nil {
+		ts.Fatalf("%v\n%s", err, out.String())
+	}
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// awaitPID waits for the pid file: it is written when every address is bound.
+func (h *harness) awaitPID(path string) error {
+	for range 500 {
+		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+			return nil
+		}
+		select {
+		case err := <-h.exited:
+			h.exited <- err
+			return fmt.Errorf("the server ended: %w", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return errors.New("the server did not start")
+}
+
+// signal NAME: HUP, USR1, QUIT or TERM.
+func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
+	sig := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM}[args[0]]
+	ts.Check(harnessOf(ts).server.Process.Signal(sig))
+}
+
+// wait: until the server has ended.
+func scriptWait(ts *testscript.TestScript, _ bool, _ []string) {
+	h := harnessOf(ts)
+	select {
+	case err := <-h.exited:
+		ts.Check(err)
+		h.server = nil
+	case <-time.After(10 * time.Second):
+		ts.Fatalf("the server did not end")
+	}
+}
+
+// backend PORT [FILE]: an application that answers every request with what it
+// received, or with the raw bytes of FILE and a closed connection.
+func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
+	h := harnessOf(ts)
+	address := "127.0.0.1:" + h.translate(args[0])
+	if path, unix := strings.CutPrefix(args[0], "unix:"); unix {
+		address = ts.MkAbs(path)
+	}
+	network := "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
+	l, err := net.Listen(network, address)
+	ts.Check(err)
+	var raw []byte
+	if len(args) > 1 {
+		raw = []byte(wireText(ts.ReadFile(args[1])))
+	}
+	h.mu.Lock()
+	h.closes = append(h.closes, l)
+	h.mu.Unlock()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serveBackend(c, raw)
+		}
+	}()
+}
+
+// serveBackend answers the requests of one connection.
+func serveBackend(c net.Conn, raw []byte) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for {
+		head, body, err := readMessage(r)
+		if err != nil {
+			return
+		}
+		if raw != nil {
+			_, _ = c.Write(raw)
+			return
+		}
+		seen := strings.ReplaceAll(head, "\r\n", "\n") + body
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(seen), seen)
+	}
+}
+
+// readMessage reads a head and the body it announces.
+func readMessage(r *bufio.Reader) (head, body string, err error) {
+	length, chunked := 0, false
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return head, "", err
+		}
+		head += line
+		lower := strings.ToLower(strings.TrimSpace(line))
+		if v, ok := strings.CutPrefix(lower, "content-length:"); ok {
+			length, _ = strconv.Atoi(strings.TrimSpace(v))
+		}
+		chunked = chunked || lower == "transfer-encoding: chunked"
+		if lower == "" {
+			break
+		}
+	}
+	if chunked {
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return head, body, err
+			}
+			n, _ := strconv.ParseInt(strings.TrimSpace(line), 16, 32)
+			data := make([]byte, n+2)
+			if _, err := io.ReadFull(r, data); err != nil || n == 0 {
+				return head, body, err
+			}
+			body += string(data[:n])
+		}
+	}
+	data := make([]byte, length)
+	_, err = io.ReadFull(r, data)
+	return head, string(data), err
+}
+
+// wireText makes CRLF line ends of a script file's, and reads \r, \n, \x00 and
+// \\ as escapes. The last line end is dropped: write a blank line to end a head.
+func wireText(s string) string {
+	s = strings.TrimSuffix(s, "\n")
+	s = strings.ReplaceAll(s, "\n", "\r\n")
+	return strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\x00`, "\x00", `\\`, `\`, `\t`, "\t").Replace(s)
+}
+
+// send PORT FILE...: sends the raw requests of the files on one connection,
+// prints everything that comes back until the server closes or falls silent.
+func scriptSend(ts *testscript.TestScript, _ bool, args []string) {
+	h := harnessOf(ts)
+	c, err := net.Dial("tcp", "127.0.0.1:"+h.translate(args[0]))
+	ts.Check(err)
+	defer c.Close()
+	var request string
+	for _, f := range args[1:] {
+		request += wireText(ts.ReadFile(f))
+	}
+	_, err = io.WriteString(c, request)
+	ts.Check(err)
+	fmt.Fprint(ts.Stdout(), h.restore(readUntilSilent(c)))
+}
+
+// readUntilSilent reads until the end of the connection, or until nothing has
+// come for a while after something has.
+func readUntilSilent(c net.Conn) string {
+	var out bytes.Buffer
+	buf := make([]byte, 64<<10)
+	patience := 5 * time.Second
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		n, err := c.Read(buf)
+		out.Write(buf[:n])
+		if err != nil {
+			break
+		}
+		patience = 300 * time.Millisecond
+	}
+	return strings.ReplaceAll(out.String(), "\r\n", "\n")
+}
+
+// get URL [Name: value]...: a GET on a connection of its own; prints the answer.
+// The URL's host is sent as Host, the connection goes to 127.0.0.1.
+func scriptGet(ts *testscript.TestScript, _ bool, args []string) {
+	h := harnessOf(ts)
+	host, path, _ := strings.Cut(strings.TrimPrefix(args[0], "http://"), "/")
+	_, port, err := net.SplitHostPort(host)
+	ts.Check(err)
+	c, err := net.Dial("tcp", "127.0.0.1:"+h.translate(port))
+	ts.Check(err)
+	defer c.Close()
+	request := "GET /" + path + " HTTP/1.1\r\nHost: " + h.translate(host) + "\r\nConnection: close\r\n"
+	for _, field := range args[1:] {
+		request += field + "\r\n"
+	}
+	_, err = io.WriteString(c, request+"\r\n")
+	ts.Check(err)
+	fmt.Fprint(ts.Stdout(), h.restore(readUntilSilent(c)))
+}
+
+// log [FILE] REGEXP: the error log, or another file, has a matching line;
+// with ! none. Waits a moment for the line to be written.
+func scriptLog(ts *testscript.TestScript, neg bool, args []string) {
+	file := "logs/error.log"
+	if len(args) == 2 {
+		file, args = args[0], args[1:]
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	var text []byte
+	for range 40 {
+		text, _ = os.ReadFile(ts.MkAbs(file))
+		text = []byte(harnessOf(ts).restore(string(text)))
+		if re.Match(text) {
+			if neg {
+				ts.Fatalf("%s has %q:\n%s", file, args[0], text)
+			}
+			return
+		}
+		if neg {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if !neg {
+		ts.Fatalf("%s has no %q:\n%s", file, args[0], text)
+	}
+}
