@@ -1,6 +1,9 @@
 package parser
 
-import "strconv"
+import (
+	"io"
+	"strconv"
+)
 
 // Severity is how bad a problem is.
 type Severity uint8
@@ -23,16 +26,8 @@ func (s Severity) String() string {
 	return "note"
 }
 
-// nginx gives the name of the level in nginx's messages.
-func (s Severity) nginx() string {
-	switch s {
-	case Error:
-		return "emerg"
-	case Warning:
-		return "warn"
-	}
-	return "notice"
-}
+// MarshalText makes the severity a word in JSON.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Diagnostic is one problem with its place. It is an error.
 type Diagnostic struct {
@@ -70,4 +65,34 @@ func (d *Diagnostic) place() string {
 		return " in " + CommandLine
 	}
 	return " in " + d.At.Source.Name + ":" + strconv.Itoa(d.At.Line())
+}
+
+// maxMessage is the size in bytes to which nginx cuts a message, its place not
+// counted (NGX_MAX_CONF_ERRSTR in ngx_conf_file.h).
+const maxMessage = 1024
+
+// WriteNginx writes a problem as nginx -t does: "nginx: [emerg] TEXT in FILE:LINE".
+func WriteNginx(w io.Writer, d *Diagnostic) {
+	level := "emerg"
+	switch {
+	case d.Code == codeUnreadable:
+		level = "crit"
+	case d.Severity == Warning:
+		level = "warn"
+	case d.Severity == Note:
+		level = "notice"
+	}
+	text, place := d.Message, d.place()
+	if place != "" && len(text) > maxMessage {
+		text = text[:maxMessage]
+	}
+	_, _ = io.WriteString(w, "nginx: ["+level+"] "+text+place+"\n")
+}
+
+// underlined is the place to show: the Range, or else what nginx names.
+func (d *Diagnostic) underlined() Range {
+	if d.Range.IsZero() {
+		return d.At
+	}
+	return d.Range
 }

@@ -101,6 +101,10 @@ func (f *fileParser) open(name string, d *Directive) (*File, *Diagnostic) {
 	}
 	if err != nil {
 		p := f.includeError(d, openFailed(name, err))
+		if failedRead(err) {
+			p.Code, p.At = codeUnreadable, Range{}
+			return nil, p
+		}
 		if dir := strings.TrimSuffix(f.Dir, "/"); dir != "" && !strings.HasPrefix(d.Args[0].Value, "/") {
 			p.Hint = fmt.Sprintf("relative paths start at %s, the folder of the main file", dir)
 		}
@@ -123,7 +127,7 @@ func (f *fileParser) forbidden(name string, d *Directive) *Diagnostic {
 			continue
 		}
 		p := f.includeError(d, fmt.Sprintf("\"%s\" includes itself", name))
-		p.Code = "Y021"
+		p.Code = codeCycle
 		if s != f.src {
 			p.Message += " through other files"
 		}
@@ -131,29 +135,50 @@ func (f *fileParser) forbidden(name string, d *Directive) *Diagnostic {
 	}
 	if f.level == maxIncludes {
 		p := f.includeError(d, fmt.Sprintf("includes are nested more than %d deep", maxIncludes))
-		p.Code = "Y021"
+		p.Code = codeCycle
 		return p
 	}
 	if !f.full && (f.files >= maxFiles || f.bytes > maxBytes) {
 		f.full = true
 		p := f.includeError(d, fmt.Sprintf("more than %d files or %d MiB are included", maxFiles, maxBytes>>20))
-		p.Code = "Y023"
+		p.Code = codeTooMany
 		return p
 	}
 	return nil
 }
 
 func (f *fileParser) includeError(d *Directive, message string) *Diagnostic {
-	return &Diagnostic{Code: "Y015", Message: message, Range: d.Args[0].Range, At: d.End}
+	return &Diagnostic{Code: codeMissing, Message: message, Range: d.Args[0].Range, At: d.End}
 }
 
-// openFailed is nginx's text for a file that cannot be opened.
-func openFailed(name string, err error) string {
+// The rules about includes.
+const (
+	codeMissing = "Y015"
+	codeCycle   = "Y021"
+	codeTooMany = "Y023"
+	// codeUnreadable marks a file that opens but cannot be read, such as a
+	// folder: the one problem of this package that nginx rates below emerg.
+	codeUnreadable = "Y028"
+)
+
+// failedRead reports whether a file could be opened and then not be read:
+// nginx names no place for that.
+func failedRead(err error) bool {
 	var step *os.PathError
-	if errors.As(err, &step) && step.Op == "read" {
-		return "read() \"" + name + "\" failed" + errnoText(err)
+	return errors.As(err, &step) && step.Op == "read"
+}
+
+// openFailed is nginx's text for a file that cannot be opened or read. Where
+// it is very long nginx leaves room for the system's reason (ngx_log_errno).
+func openFailed(name string, err error) string {
+	if failedRead(err) {
+		return "pread() \"" + name + "\" failed" + errnoText(err)
 	}
-	return "open() \"" + name + "\" failed" + errnoText(err)
+	text := "open() \"" + name + "\" failed"
+	if len(text) > maxMessage-50 {
+		text = text[:maxMessage-50] + "..."
+	}
+	return text + errnoText(err)
 }
 
 // errnoText gives the number and text of a system error as nginx writes them,

@@ -46,7 +46,10 @@ func ParseFile(name string, o Options) *File {
 	text, err := l.load(name)
 	if err != nil {
 		src.unread = true
-		d := &Diagnostic{Code: "Y015", Message: openFailed(name, err)}
+		d := &Diagnostic{Code: codeMissing, Message: openFailed(name, err)}
+		if failedRead(err) {
+			d.Code = codeUnreadable
+		}
 		return &File{Source: src, Body: &Block{Items: []*Directive{{Err: d}}}}
 	}
 	src.Text = text
