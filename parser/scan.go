@@ -134,12 +134,17 @@ func (s *scanner) statement() ending {
 	}
 }
 
-// comment reads up to the LF. A backslash has no meaning here.
+// comment reads up to the LF, which is white space again. A backslash has no
+// meaning here.
 func (s *scanner) comment() bool {
 	for {
 		c, ok := s.read()
-		if !ok || c == '\n' {
-			return ok
+		if !ok {
+			return false
+		}
+		if c == '\n' {
+			s.start = s.pos - 1
+			return true
 		}
 	}
 }
