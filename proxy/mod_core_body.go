@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+)
+
+// Request bodies: read whole, into memory and then into a file, or passed on as
+// they come (ngx_http_request_body.c).
+
+// requestBody is the body of a request once it has been read. The zero value
+// is an empty body.
+type requestBody struct {
+	data []byte   // all of it, unless there is a file
+	file *os.File // all of it
+	path string   // of file, which has been removed from its folder already unless client_body_in_file_only wants it
+	size int64
+
+	received int64   // bytes read so far, for the limit of bodies without a length
+	pooled   *[]byte // data, when it is to be given back
+	remove   bool    // file is to be removed at the end
+
+	discarded bool // nobody wanted it
+}
+
+const (
+	bodyInFileOff = iota
+	bodyInFileOn
+	bodyInFileClean
+)
+
+// bodyPiece is the size of pooled buffers for bodies: nginx's default
+// client_body_buffer_size.
+const bodyPiece = 16 << 10
+
+var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, bodyPiece); return &b }}
+
+// close gives memory and file back.
+func (b *requestBody) close() {
+	if b.pooled != nil {
+		bodyBuffers.Put(b.pooled)
+	}
+	if b.file != nil {
+		_ = b.file.Close()
+		if b.remove {
+			_ = os.Remove(b.path)
+		}
+	}
+	*b = requestBody{}
+}
+
+// hasBody says whether the request announces a body.
+func (x *Exchange) hasBody() bool { return x.contentLength() > 0 || x.Req.Chunked }
+
+// bodyLimit is client_max_body_size; 0 for none.
+func (x *Exchange) bodyLimit() int64 { return x.loc.Conf.Core.MaxBodySize }
+
+// readBody reads the whole body into x.body. It returns OK or the status to
+// answer with.
+func (x *Exchange) readBody() Code {
+	if x.bodyRead {
+		return OK
+	}
+	x.bodyRead = true
+	core := &x.loc.Conf.Core
+	if !x.hasBody() {
+		if core.BodyInFile != bodyInFileOff && x.contentLength() == 0 {
+			return x.bodyToFile(nil)
+		}
+		return OK
+	}
+	if data, ok := x.stream.buffered(); ok && core.BodyInFile == bodyInFileOff {
+		if code := x.countBody(len(data)); code != OK {
+			return code
+		}
+		x.body.data, x.body.size = data, int64(len(data))
+		return OK
+	}
+	if code := x.expectBody(); code != OK {
+		return code
+	}
+	return x.readBodyPieces()
+}
+
+// expectBody prepares reading from the client.
+func (x *Exchange) expectBody() Code {
+	core := &x.loc.Conf.Core
+	x.stream.setTimeouts(core.BodyTimeout, core.SendTimeout)
+	if err := x.stream.sendContinue(); err != nil {
+		x.fail()
+		return Abort
+	}
+	return OK
+}
+
+// readBodyPieces fills a buffer, and continues in a file when it is full.
+func (x *Exchange) readBodyPieces() Code {
+	core := &x.loc.Conf.Core
+	size := core.BodyBuffer
+	if n := x.contentLength(); n >= 0 && n < size+size>>2 { // a little more costs less than a file
+		size = n
+	}
+	buf := x.bodyMemory(int(max(size, 1)))
+	n := 0
+	for {
+		m, err := x.stream.readBody(buf[n:])
+		n += m
+		if code := x.countBody(m); code != OK {
+			return code
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return x.bodyFailed(err)
+		}
+		if n < len(buf) {
+			continue
+		}
+		if int64(n) == x.contentLength() && core.BodyInFile == bodyInFileOff {
+			break
+		}
+		if code := x.bodyToFile(buf[:n]); code != OK {
+			return code
+		}
+		return x.restToFile(buf)
+	}
+	if core.BodyInFile != bodyInFileOff {
+		return x.bodyToFile(buf[:n])
+	}
+	x.body.data, x.body.size = buf[:n], int64(n)
+	return OK
+}
+
+// bodyMemory gives a buffer that lives as long as the exchange.
+func (x *Exchange) bodyMemory(size int) []byte {
+	if size > bodyPiece {
+		return make([]byte, size)
+	}
+	x.body.pooled = bodyBuffers.Get().(*[]byte)
+	return (*x.body.pooled)[:size]
+}
+
+// countBody counts bytes of the body against client_max_body_size. A body with
+// a length was checked when the location was found.
+func (x *Exchange) countBody(n int) Code {
+	x.reqLength += int64(n)
+	limit := x.bodyLimit()
+	if x.Req.Chunked && limit != 0 && x.body.received+int64(n) > limit {
+		x.Logf(logError, "client intended to send too large chunked body: %d+%d bytes", x.body.received, n)
+		x.keepAlive = false
+		return 413
+	}
+	x.body.received += int64(n)
+	return OK
+}
+
+// bodyFailed tells why the client's body ended early.
+func (x *Exchange) bodyFailed(err error) Code {
+	x.keepAlive = false
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		x.Logf(logInfo, "client timed out (110: Connection timed out)")
+		return 408
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errnoOf(err) != 0 {
+		x.Logf(logInfo, "client prematurely closed connection")
+		return 400
+	}
+	x.Logf(logError, "client sent invalid chunked body")
+	return 400
+}
+
+// bodyToFile begins the file with what is in memory.
+func (x *Exchange) bodyToFile(start []byte) Code {
+	core := &x.loc.Conf.Core
+	f, path, err := core.bodyTemp(x.table.opts).create(core.BodyInFile == bodyInFileOff)
+	if err != nil {
+		x.Logf(logCrit, "%s", err)
+		return 500
+	}
+	if core.BodyInFile == bodyInFileOff {
+		x.Logf(logWarn, "a client request body is buffered to a temporary file %s", path)
+	}
+	x.body.file, x.body.path, x.body.remove = f, path, core.BodyInFile == bodyInFileClean
+	return x.addToFile(start)
+}
+
+func (x *Exchange) addToFile(p []byte) Code {
+	if len(p) == 0 {
+		return OK
+	}
+	if _, err := x.body.file.Write(p); err != nil {
+		x.Logf(logCrit, "%s", SystemError("pwrite()", x.body.path, err))
+		return 500
+	}
+	x.body.size += int64(len(p))
+	return OK
+}
+
+// restToFile reads what follows through buf.
+func (x *Exchange) restToFile(buf []byte) Code {
+	for {
+		n, err := x.stream.readBody(buf)
+		if code := x.countBody(n); code != OK {
+			return code
+		}
+		if code := x.addToFile(buf[:n]); code != OK {
+			return code
+		}
+		if err == io.EOF {
+			return OK
+		}
+		if err != nil {
+			return x.bodyFailed(err)
+		}
+	}
+}
+
+// discardBody says that nobody wants the body: the connection skips it, or
+// closes when it is too long for that (ngx_http_discard_request_body).
+func (x *Exchange) discardBody() {
+	if !x.bodyRead {
+		x.bodyRead, x.body.discarded = true, true
+	}
+}
+
+// bodyTemp is client_body_temp_path.
+func (c *coreConf) bodyTemp(o *Options) tempPath {
+	if c.BodyTempPath.path == "" {
+		return tempPath{path: o.prefixed("client_body_temp")}
+	}
+	return c.BodyTempPath
+}
+
+// appendRequestBody gives $request_body: only what is in memory.
+func (x *Exchange) appendRequestBody(dst []byte) ([]byte, bool) {
+	if !x.bodyRead || x.body.file != nil || x.body.size == 0 {
+		return dst, false
+	}
+	return append(dst, x.body.data...), true
+}
+
+// appendRequestBodyFile gives $request_body_file.
+func (x *Exchange) appendRequestBodyFile(dst []byte) ([]byte, bool) {
+	if x.body.file == nil {
+		return dst, false
+	}
+	return append(dst, x.body.path...), true
+}

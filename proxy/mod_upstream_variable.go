@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"proxyctl/proxy/http1"
+)
+
+// $upstream_*: what happened on the way to a server.
+
+// upstreamState is one attempt at one server. A state without a peer ends the
+// attempts of one pass; those of another pass after an internal redirect follow.
+type upstreamState struct {
+	peer     string
+	status   int
+	response int64 // nanoseconds; -1: not over
+	connect  int64 // -1: never connected
+	header   int64 // -1: no head
+	length   int64 // of the body
+	received int64
+	sent     int64
+}
+
+func upstreamVariables() []Variable {
+	duration := func(ns int64, dst []byte) []byte {
+		if ns < 0 {
+			return append(dst, '-')
+		}
+		ms := ns / int64(time.Millisecond)
+		dst = append(strconv.AppendInt(dst, ms/1000, 10), '.')
+		return append(dst, byte('0'+ms/100%10), byte('0'+ms/10%10), byte('0'+ms%10))
+	}
+	number := func(field func(s *upstreamState) int64) func([]byte, *upstreamState) []byte {
+		return func(dst []byte, s *upstreamState) []byte { return strconv.AppendInt(dst, field(s), 10) }
+	}
+	rows := []Variable{
+		stateVariable("upstream_addr", func(dst []byte, s *upstreamState) []byte { return append(dst, s.peer...) }),
+		stateVariable("upstream_status", func(dst []byte, s *upstreamState) []byte {
+			if s.status == 0 {
+				return append(dst, '-')
+			}
+			return strconv.AppendInt(dst, int64(s.status), 10)
+		}),
+		stateVariable("upstream_connect_time", func(dst []byte, s *upstreamState) []byte { return duration(s.connect, dst) }),
+		stateVariable("upstream_header_time", func(dst []byte, s *upstreamState) []byte { return duration(s.header, dst) }),
+		stateVariable("upstream_response_time", func(dst []byte, s *upstreamState) []byte { return duration(s.response, dst) }),
+		stateVariable("upstream_response_length", number(func(s *upstreamState) int64 { return s.length })),
+		stateVariable("upstream_bytes_received", number(func(s *upstreamState) int64 { return s.received })),
+		stateVariable("upstream_bytes_sent", number(func(s *upstreamState) int64 { return s.sent })),
+	}
+	return append(rows,
+		Variable{Name: "upstream_http_", Prefix: true, Get: func(dst []byte, x *Exchange, name string) ([]byte, bool) {
+			return joinFields(dst, x.upstream.fields, name)
+		}},
+		Variable{Name: "upstream_trailer_", Prefix: true, Get: func(dst []byte, x *Exchange, name string) ([]byte, bool) {
+			return joinFields(dst, x.upstream.trailers, name)
+		}},
+		Variable{Name: "upstream_cookie_", Prefix: true, Get: upstreamCookie},
+	)
+}
+
+// stateVariable makes a variable that lists something of every attempt:
+// "a, b" within a pass, " : " between passes.
+func stateVariable(name string, one func(dst []byte, s *upstreamState) []byte) Variable {
+	return Variable{Name: name, Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
+		states := x.upstream.states
+		if len(states) == 0 {
+			return dst, false
+		}
+		for i := 0; ; {
+			dst = one(dst, &states[i])
+			peer := states[i].peer
+			if i++; i == len(states) {
+				return dst, true
+			}
+			if peer != "" {
+				dst = append(dst, ", "...)
+				continue
+			}
+			dst = append(dst, " : "...)
+			if i++; i == len(states) {
+				return dst, true
+			}
+		}
+	}}
+}
+
+// joinFields gives the values of the fields whose name a variable spells with
+// underscores, separated by commas.
+func joinFields(dst []byte, fields []http1.Field, name string) ([]byte, bool) {
+	found := false
+	for i := range fields {
+		if !spelled(fields[i].Name, name) {
+			continue
+		}
+		if found {
+			dst = append(dst, ", "...)
+		}
+		dst, found = append(dst, fields[i].Value...), true
+	}
+	return dst, found
+}
+
+// spelled says whether a variable's name means a field: lower case, "_" for "-".
+func spelled(field []byte, name string) bool {
+	if len(field) != len(name) {
+		return false
+	}
+	for i, c := range field {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			c |= 0x20
+		case c == '-':
+			c = '_'
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// upstreamCookie finds the value of a cookie that the server set.
+func upstreamCookie(dst []byte, x *Exchange, name string) ([]byte, bool) {
+	for i := range x.upstream.fields {
+		f := &x.upstream.fields[i]
+		if f.ID != http1.SetCookie {
+			continue
+		}
+		key, value, ok := bytes.Cut(f.Value, []byte("="))
+		if ok && equalFold(bytes.Trim(key, " "), name) {
+			value, _, _ = bytes.Cut(value, []byte(";"))
+			return append(dst, value...), true
+		}
+	}
+	return dst, false
+}
+
+func proxyVariables() []Variable {
+	passed := func(get func(dst []byte, x *Exchange) []byte) func([]byte, *Exchange, string) ([]byte, bool) {
+		return func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
+			if !x.upstream.begun {
+				return dst, false
+			}
+			n := len(dst)
+			dst = get(dst, x)
+			return dst, len(dst) > n
+		}
+	}
+	return []Variable{
+		{Name: "proxy_host", Changeable: true, Get: passed(func(dst []byte, x *Exchange) []byte { return append(dst, x.upstream.vars.host...) })},
+		{Name: "proxy_port", Changeable: true, Get: passed(func(dst []byte, x *Exchange) []byte { return append(dst, x.upstream.vars.port...) })},
+		{Name: "proxy_add_x_forwarded_for", Get: forwardedFor},
+		{Name: "proxy_internal_body_length", Get: passed(func(dst []byte, x *Exchange) []byte {
+			if x.upstream.bodyLength < 0 {
+				return dst
+			}
+			return strconv.AppendInt(dst, x.upstream.bodyLength, 10)
+		})},
+		{Name: "proxy_internal_chunked", Get: passed(func(dst []byte, x *Exchange) []byte {
+			if !x.upstream.chunked {
+				return dst
+			}
+			return append(dst, "chunked"...)
+		})},
+	}
+}
+
+// forwardedFor is the client's X-Forwarded-For with the client's address added.
+func forwardedFor(dst []byte, x *Exchange, _ string) ([]byte, bool) {
+	for i := range x.Req.Fields {
+		if f := &x.Req.Fields[i]; f.ID == http1.XForwardedFor {
+			dst = append(append(dst, f.Value...), ", "...)
+		}
+	}
+	if a := x.RemoteAddr(); a.IsValid() {
+		return a.AppendTo(dst), true
+	}
+	return append(dst, "unix:"...), true
+}
