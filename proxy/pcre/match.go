@@ -1,9 +1,6 @@
 package pcre
 
-import (
-	"regexp"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // Match reports whether the pattern occurs in s. It does not allocate if the
 // pattern is Linear. A search that was given up counts as no match.
@@ -29,15 +26,20 @@ func (r *Regexp) Test(s []byte) (bool, error) {
 		return false, nil
 	case r.utf && !utf8.Valid(s):
 		return false, nil
-	case r.backtrack != nil:
+	case r.plain == nil:
 		ok, err := r.backtrack.MatchRunes(r.runes(s))
 		return ok && err == nil, timeout(err)
 	case r.isPlain(s):
 		return r.plain.Match(s), nil
 	}
-	ok := false
-	err := r.transcoded(s, func(re *regexp.Regexp, t []byte) { ok = re.Match(t) })
-	return ok, err
+	re, err := r.marked()
+	if err != nil {
+		return false, err
+	}
+	t := r.transcode(s)
+	ok := re.Match(*t)
+	r.scratch.Put(t)
+	return ok, nil
 }
 
 // Search is Find, but says with ErrTimeout when the search was given up.
@@ -51,25 +53,37 @@ func (r *Regexp) Search(s []byte, caps []int) ([]int, bool, error) {
 	case r.utf && !utf8.Valid(s):
 		return caps, false, nil
 	case r.backtrack != nil:
-		return r.searchBacktrack(s, caps)
-	case r.isPlain(s):
+		found, ok, err := r.searchBacktrack(s, caps)
+		if err == nil || r.plain == nil {
+			return found, ok, err
+		}
+	}
+	return r.searchLinear(s, caps)
+}
+
+// searchLinear searches with Go's engine.
+func (r *Regexp) searchLinear(s []byte, caps []int) ([]int, bool, error) {
+	if r.isPlain(s) {
 		found := r.plain.FindSubmatchIndex(s)
 		if found == nil {
 			return caps, false, nil
 		}
 		return r.arrange(found, caps), true, nil
 	}
-	var found []int
-	err := r.transcoded(s, func(re *regexp.Regexp, t []byte) {
-		found = re.FindSubmatchIndex(t)
-		for i, offset := range found {
-			if offset > 0 {
-				found[i] = r.original(t[:offset])
-			}
-		}
-	})
-	if found == nil {
+	re, err := r.marked()
+	if err != nil {
 		return caps, false, err
+	}
+	t := r.transcode(s)
+	defer r.scratch.Put(t)
+	found := re.FindSubmatchIndex(*t)
+	if found == nil {
+		return caps, false, nil
+	}
+	for i, offset := range found {
+		if offset > 0 {
+			found[i] = r.original((*t)[:offset])
+		}
 	}
 	return r.arrange(found, caps), true, nil
 }
@@ -142,13 +156,9 @@ func (r *Regexp) isPlain(s []byte) bool {
 	return true
 }
 
-// transcoded calls f with the engine for transcoded subjects and s in that
-// form: a rune for each character, and mark for line feeds before the last one.
-func (r *Regexp) transcoded(s []byte, f func(re *regexp.Regexp, t []byte)) error {
-	re, err := r.marked()
-	if err != nil {
-		return err
-	}
+// transcode returns s in the form for r.marked, in a buffer of r.scratch: a rune
+// for each character, and mark for line feeds before the last character.
+func (r *Regexp) transcode(s []byte) *[]byte {
 	buf, _ := r.scratch.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
@@ -164,10 +174,8 @@ func (r *Regexp) transcoded(s []byte, f func(re *regexp.Regexp, t []byte)) error
 			t = append(t, 0xc0|c>>6, 0x80|c&0x3f)
 		}
 	}
-	f(re, t)
 	*buf = t
-	r.scratch.Put(buf)
-	return nil
+	return buf
 }
 
 // original returns how many bytes of the subject made the transcoded t.

@@ -54,6 +54,9 @@ type Regexp struct {
 	literal *literals
 	filter  filter
 
+	// plain and marked are Go's engine; they are set together. backtrack is set
+	// if Go's engine cannot tell whether the pattern matches, or, if both are,
+	// where some group does.
 	plain     *regexp.Regexp
 	marked    func() (*regexp.Regexp, error)
 	backtrack *regexp2.Regexp
@@ -87,23 +90,21 @@ func Compile(pattern string, o Options) (*Regexp, error) {
 	for i, g := range r.order {
 		r.ordered = r.ordered && g == i
 	}
-	regular := true
-	tree.walk(func(n *node) bool {
+	regular, loops := true, false
+	look := func(n *node) bool {
 		r.ends = r.ends || n.op == opEnd
 		regular = regular && n.regular()
+		loops = loops || n.op == opRepeat && n.loopsOnNothing()
 		return true
-	})
-	for _, g := range p.groups[1:] { // a call can bring in what is written elsewhere
-		g.walk(func(n *node) bool {
-			r.ends = r.ends || n.op == opEnd
-			regular = regular && n.regular()
-			return true
-		})
 	}
-	if regular && r.compileLinear(p, tree) {
+	tree.walk(look)
+	for _, g := range p.groups[1:] {
+		g.walk(look) // a call can bring in what is not in the tree
+	}
+	if regular && r.compileLinear(p, tree) && !loops {
 		return r, nil
 	}
-	if err := r.compileBacktrack(p, tree, o); err != nil {
+	if err := r.compileBacktrack(p, tree, o); err != nil && r.plain == nil {
 		return nil, err
 	}
 	return r, nil
@@ -118,6 +119,20 @@ func (n *node) regular() bool {
 		return !n.possessive
 	}
 	return true
+}
+
+// loopsOnNothing reports whether n repeats a group that can match nothing. PCRE
+// does so once more at the end, which leaves the group empty.
+func (n *node) loopsOnNothing() bool {
+	if low, _ := n.subs[0].bounds(); low > 0 || n.max == 1 || n.max == 0 {
+		return false
+	}
+	captures := false
+	n.walk(func(n *node) bool {
+		captures = captures || n.op == opGroup
+		return !captures
+	})
+	return captures
 }
 
 // compileLinear reports false if Go refuses the pattern for its size.
@@ -142,6 +157,7 @@ func (r *Regexp) compileLinear(p *parser, tree *node) bool {
 	return true
 }
 
+// compileBacktrack returns an *Error if regexp2 has no equal for the pattern.
 func (r *Regexp) compileBacktrack(p *parser, tree *node, o Options) error {
 	text, failure := emit(p, tree, formBacktrack)
 	if failure != "" {
@@ -174,4 +190,4 @@ func (r *Regexp) Names() []string { return r.names }
 
 // Linear reports whether a search takes time linear in the subject. If not,
 // Options.TimeLimit bounds it.
-func (r *Regexp) Linear() bool { return r.plain != nil }
+func (r *Regexp) Linear() bool { return r.backtrack == nil }
