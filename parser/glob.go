@@ -50,12 +50,7 @@ func step(to []string, base, part string, dir bool) []string {
 	if folder == "" {
 		folder = "."
 	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return to
-	}
-	for _, e := range entries {
-		name := e.Name()
+	for _, name := range names(folder) {
 		if !fnmatch(part, name) {
 			continue
 		}
@@ -67,6 +62,21 @@ func step(to []string, base, part string, dir bool) []string {
 		to = append(to, base+name)
 	}
 	return to
+}
+
+// names lists a folder as the C library does, the folder itself and its parent
+// among the rest: a pattern such as .* finds them, too.
+func names(folder string) []string {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	list, err := dir.Readdirnames(-1)
+	if err != nil && len(list) == 0 {
+		return nil
+	}
+	return append(list, ".", "..")
 }
 
 // magic reports whether a part of a pattern is more than a name: an unquoted
@@ -190,8 +200,12 @@ func bracket(pattern string, c byte) (size int, in, valid bool) {
 	}
 }
 
-// member reads one byte of a bracket expression, which may be quoted.
+// member reads one byte of a bracket expression, which may be quoted or be
+// written as the collating symbol [.x.] or the class [=x=].
 func member(s string) (c byte, size int, ok bool) {
+	if len(s) >= 5 && s[0] == '[' && (s[1] == '.' || s[1] == '=') && s[3] == s[1] && s[4] == ']' {
+		return s[2], 5, true
+	}
 	if s[0] != '\\' {
 		return s[0], 1, true
 	}

@@ -62,7 +62,10 @@ func (f *fileParser) include(d *Directive, inside string) {
 			f.attach(d, p)
 			return
 		}
-		d.Files = []*File{file}
+		d.Files = []*File{}
+		if file != nil {
+			d.Files = append(d.Files, file)
+		}
 		return
 	}
 	names, err := f.Glob(name)

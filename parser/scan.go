@@ -22,8 +22,8 @@ type fault struct {
 	kind faultKind
 	// at is the byte, or the end of the file, at which nginx gives up.
 	at int
-	// token is where the token that is to blame starts: the open quote for a
-	// string that does not end.
+	// token is where the token that is to blame starts, at the open quote for
+	// a string that does not end; it is at when there is none.
 	token int
 	// quote is the quote of an open string, 0 outside of one.
 	quote byte
@@ -265,14 +265,19 @@ func (s *scanner) stopped(quote byte, open bool) ending {
 	if quote != 0 {
 		token--
 	}
+	if n := len(s.args); n > 0 && s.args[n-1].Range.End == s.pos {
+		open = false // right behind a closing quote
+	}
 	switch {
 	case s.last < len(s.text):
 		s.fail(longFault, s.start, token, quote)
 	case len(s.args) == 0 && !open:
 		s.end = Range{s.src, s.pos, s.pos}
 		return atEnd
-	default:
+	case open:
 		s.fail(endFault, s.pos, token, quote)
+	default:
+		s.fail(endFault, s.pos, s.pos, 0)
 	}
 	return s.broken()
 }

@@ -99,10 +99,11 @@ func (f *fileParser) endInside(d *Directive) *Diagnostic {
 		p.Hint = fmt.Sprintf("the string that opens here is never closed; add %c", q)
 	case f.fault.token < f.fault.at:
 		p.Range = f.toLineEnd(f.fault.token)
-		p.Hint = fmt.Sprintf(`add ";" after %s`, f.short(f.fault.token, f.fault.at))
+		from := f.fault.token
 		if d.Name.Range.Source != nil {
-			p.Hint = fmt.Sprintf(`add ";" after %s`, f.short(d.Name.Range.Start, f.fault.at))
+			from = d.Name.Range.Start
 		}
+		p.Hint = fmt.Sprintf(`add ";" after %s`, f.short(from, f.fault.at))
 	case d.Name.Range.Source != nil:
 		f.wantSemicolon(p, d)
 	}
@@ -275,6 +276,7 @@ func (f *fileParser) braced(d *Directive) {
 	}
 	switch e {
 	case atBrace:
+		rest.Block = &Block{}
 		f.items(d.Block, d)
 	case atFault, atEnd:
 		f.stop = true
