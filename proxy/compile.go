@@ -307,7 +307,7 @@ func (c *compiler) diagnostics() []*parser.Diagnostic {
 		if a.stage != reading {
 			return 0
 		}
-		return slices.Compare(readingOrder(a.diag), readingOrder(b.diag))
+		return parser.Compare(place(a.diag), place(b.diag))
 	})
 	out := make([]*parser.Diagnostic, len(c.problems))
 	for i, p := range c.problems {
@@ -316,20 +316,12 @@ func (c *compiler) diagnostics() []*parser.Diagnostic {
 	return out
 }
 
-// readingOrder places a diagnostic among all expanded files: the offsets of
-// the includes that lead to it, then its own.
-func readingOrder(d *parser.Diagnostic) []int {
-	r := d.At
-	if r.IsZero() {
-		r = d.Range
+// place is where nginx names a mistake, or else where it stands.
+func place(d *parser.Diagnostic) parser.Range {
+	if d.At.IsZero() {
+		return d.Range
 	}
-	var path []int
-	for !r.IsZero() {
-		path = append(path, r.Start)
-		r = r.Source.IncludedAt
-	}
-	slices.Reverse(path)
-	return path
+	return d.At
 }
 
 // requireEvents says what nginx says of a file without an events block.

@@ -172,6 +172,9 @@ func (loc *Location) index() {
 			loc.regexes = append(loc.regexes, n)
 		case ExactLocation:
 			b.AddExact(n.Name, n)
+			if n.autoRedirect {
+				b.AddRedirect(n.Name)
+			}
 		case PrefixLocation, NoRegexLocation:
 			b.AddPrefix(n.Name, n, n.autoRedirect)
 		case NamedLocation, Nameless:

@@ -113,14 +113,13 @@ type pathDecoder struct {
 func (p *pathDecoder) add(c byte, decoded bool) bool {
 	switch {
 	case c == '/':
-		if !p.endSegment() {
-			return false
+		if p.dots > 0 { // the slash before "." or ".." stays and stands for this one
+			return p.endSegment()
 		}
-		if n := len(p.out); p.merge && n > p.start && p.out[n-1] == '/' {
-			return true
-		}
-		p.out = append(p.out, '/')
 		p.dots = 0
+		if n := len(p.out); !p.merge || n == p.start || p.out[n-1] != '/' {
+			p.out = append(p.out, '/')
+		}
 		return true
 	case c == '.' && p.dots >= 0 && p.dots < 2:
 		p.dots++

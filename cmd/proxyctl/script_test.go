@@ -103,11 +103,11 @@ func newHarness(env *testscript.Env, real string) *harness {
 // 808x and 844x, applications on 500x.
 var filePorts = regexp.MustCompile(`\b(808\d|844\d|500\d)\b`)
 
-// renumber puts free ports in the place of those that the script is written
-// with, so that scripts can run side by side.
+// renumber puts free ports in the place of those that configurations are
+// written with, so that scripts can run side by side.
 func (h *harness) renumber() error {
 	return filepath.WalkDir(h.env.WorkDir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".conf" {
 			return err
 		}
 		text, err := os.ReadFile(path)
@@ -342,12 +342,12 @@ func readMessage(r *bufio.Reader) (head, body string, err error) {
 	return head, string(data), err
 }
 
-// wireText makes CRLF line ends of a script file's, and reads \r, \n, \x00 and
-// \\ as escapes. The last line end is dropped: write a blank line to end a head.
+// wireText makes CRLF line ends of a script file's, and reads \r, \n, \t, \s
+// (space), \x00 and \\ as escapes. The last line end is dropped: write a blank line to end a head.
 func wireText(s string) string {
 	s = strings.TrimSuffix(s, "\n")
 	s = strings.ReplaceAll(s, "\n", "\r\n")
-	return strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\x00`, "\x00", `\\`, `\`, `\t`, "\t").Replace(s)
+	return strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\x00`, "\x00", `\\`, `\`, `\t`, "\t", `\s`, " ").Replace(s)
 }
 
 // send PORT FILE...: sends the raw requests of the files on one connection,
@@ -359,7 +359,7 @@ func scriptSend(ts *testscript.TestScript, _ bool, args []string) {
 	defer c.Close()
 	var request string
 	for _, f := range args[1:] {
-		request += wireText(ts.ReadFile(f))
+		request += h.translate(wireText(ts.ReadFile(f)))
 	}
 	_, err = io.WriteString(c, request)
 	ts.Check(err)
