@@ -123,7 +123,9 @@ func TestIncludeErrors(t *testing.T) {
 
 func TestMissing(t *testing.T) {
 	o := memory(map[string]string{"/e/b": "forbidden"})
-	o.Missing = func(name string) ([]byte, bool) { return []byte("given;"), name == "/etc/letsencrypt/o.conf" || name == "/e/b" }
+	o.Missing = func(name string) ([]byte, bool) {
+		return []byte("given;"), name == "/etc/letsencrypt/o.conf" || name == "/e/b"
+	}
 	f := Parse(&Source{Name: "/e/main", Text: []byte("include /etc/letsencrypt/o.conf; include b; include c;")}, o)
 	if got := expanded(f.Body); got != "< given > ! !" {
 		t.Error(got)

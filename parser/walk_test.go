@@ -13,7 +13,7 @@ func problems(f *File) []*Diagnostic {
 			for _, f := range d.Files {
 				block(f.Body)
 			}
-			if d.Block != nil && d.Name.Value != "" {
+			if d.Block != nil && !d.Name.Range.IsZero() {
 				block(d.Block)
 			}
 		}
