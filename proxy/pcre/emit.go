@@ -42,11 +42,12 @@ type emitter struct {
 func slots(tree *node) []int {
 	order := []int{0}
 	tree.walk(func(n *node) bool {
-		switch {
-		case n.op == opGroup:
+		switch n.op {
+		case opGroup:
 			order = append(order, n.group)
-		case n.op == opKeep:
+		case opKeep:
 			order = append(order, -1)
+		default:
 		}
 		return n.op != opRepeat || n.max != 0
 	})
@@ -154,6 +155,7 @@ func (e *emitter) special(n *node) {
 		e.calls = e.calls[:len(e.calls)-1]
 		e.part(n.subs[2])
 		e.WriteByte(')')
+	default: // node has written it
 	}
 }
 

@@ -289,7 +289,7 @@ func (p *parser) escapedChar(class bool) rune {
 			p.pos--
 			return p.next()
 		}
-		if l := c | 0x20; l >= 'a' && l <= 'z' && !(class && c == 'E') {
+		if l := c | 0x20; l >= 'a' && l <= 'z' && (!class || c != 'E') {
 			p.fail(`unrecognized character follows \`, p.pos-1)
 		}
 	}

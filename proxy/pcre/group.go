@@ -23,7 +23,8 @@ func (p *parser) parenthesis() (n *node, repeatable bool) {
 	case p.eat(":"):
 		return p.grouped(), true
 	case p.eat("|"):
-		return p.branchReset(), true
+		p.fail("(?| is not supported", p.pos) // alternatives that number their groups alike
+		return nil, false
 	case p.eat(">"):
 		return p.closed(&node{op: opAtomic}), true
 	case p.peek("="), p.peek("!"), p.peek("<="), p.peek("<!"):
@@ -88,12 +89,6 @@ func (p *parser) capture(name string) *node {
 		}
 	}
 	return p.closed(n)
-}
-
-// branchReset reads (?|...), whose alternatives number their groups alike.
-func (p *parser) branchReset() *node {
-	p.fail("(?| is not supported", p.pos)
-	return nil
 }
 
 // look reads a look-around that begins at start.

@@ -95,6 +95,7 @@ func product(ts []text, n *node) []text {
 		}
 	case opGroup:
 		return productGroup(ts, n)
+	default:
 	}
 	return nil
 }

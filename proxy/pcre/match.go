@@ -24,6 +24,8 @@ func (r *Regexp) Test(s []byte) (bool, error) {
 		return r.literal.match(s), nil
 	case !r.filter.pass(s):
 		return false, nil
+	case r.steps != nil:
+		return r.steps.match(s, nil), nil
 	case r.utf && !utf8.Valid(s):
 		return false, nil
 	case r.plain == nil:
@@ -50,6 +52,9 @@ func (r *Regexp) Search(s []byte, caps []int) ([]int, bool, error) {
 		return caps, ok, nil
 	case !r.filter.pass(s):
 		return caps, false, nil
+	case r.steps != nil:
+		caps, ok := r.steps.find(s, caps)
+		return caps, ok, nil
 	case r.utf && !utf8.Valid(s):
 		return caps, false, nil
 	case r.backtrack != nil:

@@ -53,9 +53,9 @@ func (n *node) bounds() (low, high int) {
 	case opCat:
 		for _, s := range n.subs {
 			l, h := s.bounds()
-			low, high = low+l, plus(high, h)
+			low, high = plus(low, l), plus(high, h)
 		}
-		return min(low, maxLength), high
+		return low, high
 	case opAlt:
 		return n.alternatives(n.subs)
 	case opRepeat:
@@ -76,8 +76,9 @@ func (n *node) bounds() (low, high int) {
 		return n.alternatives(n.subs[1:])
 	case opBackref, opCall:
 		return 0, infinite
+	default:
+		return 0, 0
 	}
-	return 0, 0
 }
 
 func (n *node) alternatives(subs []*node) (low, high int) {

@@ -2,6 +2,7 @@ package pcre
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -23,7 +24,8 @@ type answer struct {
 	results []string
 }
 
-// ask runs pcre2test, which Debian has in pcre2-utils.
+// ask runs pcre2test, which Debian has in pcre2-utils. PCRE2 10.42's start
+// optimization misses matches such as that of (?=a)\s?a on "a", hence without.
 func ask(t *testing.T, questions []question) []answer {
 	t.Helper()
 	path, err := exec.LookPath("pcre2test")
@@ -32,7 +34,7 @@ func ask(t *testing.T, questions []question) []answer {
 	}
 	var in bytes.Buffer
 	for _, q := range questions {
-		fmt.Fprintf(&in, "/% x/hex,allcaptures,aftertext", q.pattern)
+		fmt.Fprintf(&in, "/% x/hex,allcaptures,aftertext,no_start_optimize", q.pattern)
 		if q.caseless {
 			in.WriteString(",caseless")
 		}
@@ -141,7 +143,10 @@ func compare(t *testing.T, questions []question) {
 		q := questions[i]
 		r, err := Compile(q.pattern, Options{Caseless: q.caseless})
 		if err != nil {
-			e := err.(*Error)
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatal(err)
+			}
 			if strings.HasSuffix(e.Text, "not supported") {
 				skipped++
 				continue
@@ -157,7 +162,7 @@ func compare(t *testing.T, questions []question) {
 		}
 		for j, s := range q.subjects {
 			if got, want := result(r, s), a.results[j]; got != want {
-				t.Errorf("%q caseless %v on %q (plain %v, backtrack %v, literal %v):\ngot\n%swant\n%s", q.pattern, q.caseless, s, r.plain, r.backtrack, r.literal != nil, got, want)
+				t.Errorf("%q caseless %v on %q (plain %v, backtrack %v, literal %v, steps %v):\ngot\n%swant\n%s", q.pattern, q.caseless, s, r.plain, r.backtrack, r.literal != nil, r.steps != nil, got, want)
 			}
 		}
 	}
@@ -210,7 +215,7 @@ func TestPCREErrors(t *testing.T) {
 // TestPCRERandom compares generated patterns, most of which are nonsense.
 func TestPCRERandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	atoms := []string{"a", "b", "ab", ".", "[ab]", "[^a]", `\w`, `\d`, "/", `\.`, "é", "\n", `\s`, "(a)", "(b|a)", "(?:a|b)", "(a*)", "(?:ab)?", "x", "A", `\b`, "^", "$", `\n`, "[[:alpha:]]", `\x61`, "[a-c]", "|", "(ab|a)(b)?", `[^\n]`}
+	atoms := []string{"a", "b", "ab", ".", "[ab]", "[^a]", `\w`, `\d`, "/", `\.`, "é", "\n", `\s`, "(a)", "(b|a)", "(?:a|b)", "(a*)", "(?:ab)?", "x", "A", `\b`, "^", "$", `\n`, "[[:alpha:]]", `\x61`, "[a-c]", "|", "(ab|a)(b)?", `[^\n]`, "([^/]*)", "(a+)", "([^b]?)/"}
 	quantifiers := []string{"", "", "", "", "*", "+", "?", "*?", "+?", "??", "{2}", "{1,2}", "{0}"}
 	extras := []string{"(?=a)", "(?!b)", "(?<=a)", "(?<!a)", `(a)\1`, "a++", "(?>a|ab)", `\K`, "(?i)", `\Z`, `\z`, `\B`, "(?s)."}
 	letters := []string{"a", "b", "ab", "/", ".", "\n", "A", "x", "1", "é", "\xff", " "}
@@ -218,6 +223,9 @@ func TestPCRERandom(t *testing.T) {
 	var questions []question
 	for range n {
 		var p strings.Builder
+		if rnd.IntN(3) == 0 {
+			p.WriteByte('^')
+		}
 		for range 1 + rnd.IntN(5) {
 			if rnd.IntN(8) == 0 {
 				p.WriteString(extras[rnd.IntN(len(extras))])

@@ -2,8 +2,8 @@
 // bytes, on Go's engines.
 //
 // A pattern is parsed as PCRE2 10.42 parses it and then written anew for one of
-// three engines: comparisons of bytes for patterns that are a few literals,
-// Go's regexp, whose time is linear, for all that are regular, and regexp2,
+// these engines: comparisons of bytes for patterns that are a few literals or
+// can be matched from left to right without going back, Go's regexp, whose time is linear, for all that are regular, and regexp2,
 // which backtracks, under a time limit, for look-around, back-references,
 // atomic groups and the like.
 //
@@ -52,6 +52,7 @@ type Regexp struct {
 	order   []int // what the engine's captures stand for, see slots
 	ordered bool  // order is 0, 1, 2 ...
 	literal *literals
+	steps   *steps
 	filter  filter
 
 	// plain and marked are Go's engine; they are set together. backtrack is set
@@ -117,8 +118,9 @@ func (n *node) regular() bool {
 		return false
 	case opRepeat:
 		return !n.possessive
+	default:
+		return true
 	}
-	return true
 }
 
 // loopsOnNothing reports whether n repeats a group that can match nothing. PCRE
@@ -152,6 +154,7 @@ func (r *Regexp) compileLinear(p *parser, tree *node) bool {
 	})
 	if !p.utf {
 		r.literal = findLiterals(tree, len(p.names))
+		r.steps = findSteps(tree, len(p.names))
 		r.filter = findFilter(tree)
 	}
 	return true

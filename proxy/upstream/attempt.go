@@ -30,17 +30,23 @@ func (a *Attempt) Start(g *Group, key []byte) {
 	a.forget()
 	switch g.Method {
 	case IPHash:
-		a.hash = ipSeed
-		switch len(key) {
-		case 16:
-		case 4:
-			a.key = key[:3]
-		default: // a Unix socket hashes as 0.0.0
-			clear(a.digits[:3])
-			a.key = a.digits[:3]
-		}
+		a.hash, a.key = ipSeed, a.network(key)
 	case ConsistentHash:
 		a.hash = findPoint(g.rings[0].points, checksum(key))
+	default:
+	}
+}
+
+// network returns the bytes of an address that are hashed.
+func (a *Attempt) network(address []byte) []byte {
+	switch len(address) {
+	case 16:
+		return address
+	case 4:
+		return address[:3]
+	default: // a Unix socket hashes as 0.0.0
+		clear(a.digits[:3])
+		return a.digits[:3]
 	}
 }
 

@@ -46,10 +46,10 @@ type slot[C any] struct {
 	above, below int32
 }
 
-// NewCache returns an empty cache. close is called without locks for every
+// NewCache returns an empty cache. closing is called without locks for every
 // connection that the cache drops.
-func NewCache[C any](k Keepalive, close func(C)) *Cache[C] {
-	return &Cache[C]{Keepalive: k, close: close, slots: make([]slot[C], 1), tops: map[idleKey]int32{}}
+func NewCache[C any](k Keepalive, closing func(C)) *Cache[C] {
+	return &Cache[C]{Keepalive: k, close: closing, slots: make([]slot[C], 1), tops: map[idleKey]int32{}}
 }
 
 // Get takes the latest connection to p's address that was put with the same
@@ -77,13 +77,13 @@ func (c *Cache[C]) Put(p *Peer, key string, conn C, requests int, born, now int6
 		return false
 	}
 	var oldest C
-	full := false
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return false
 	}
-	if full = c.used >= c.Max; full {
+	full := c.used >= c.Max
+	if full {
 		oldest = c.remove(c.slots[0].prev)
 	}
 	c.insert(idleKey{p.Network, p.Address, key}, conn, now)

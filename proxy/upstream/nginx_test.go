@@ -80,9 +80,9 @@ func (s scenario) peersOf() []Peer {
 			key, value, _ := strings.Cut(o, "=")
 			switch key {
 			case "weight":
-				fmt.Sscan(value, &p.Weight)
+				p.Weight = int(value[0] - '0')
 			case "max_fails":
-				fmt.Sscan(value, &p.MaxFails)
+				p.MaxFails = int(value[0] - '0')
 			case "backup":
 				p.Backup = true
 			case "down":
@@ -177,8 +177,8 @@ func TestNginx(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	}()
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -204,7 +204,7 @@ func TestNginx(t *testing.T) {
 func (s scenario) request(t *testing.T, client *http.Client, i int) string {
 	var all []string
 	for _, key := range s.keys {
-		req, _ := http.NewRequest("GET", fmt.Sprintf("http://x/s%d?k=%s", i, key), nil)
+		req, _ := http.NewRequest(http.MethodGet, fmt.Sprintf("http://x/s%d?k=%s", i, key), nil)
 		if s.method == "ip_hash" {
 			req.URL.RawQuery = ""
 			if key != "" {
@@ -215,7 +215,7 @@ func (s scenario) request(t *testing.T, client *http.Client, i int) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.Copy(io.Discard, resp.Body)
+		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		tried := resp.Header.Get("U")
 		tried = strings.NewReplacer("unix:", "", ".sock", "", ", ", ">", fmt.Sprint("g", i), "-").Replace(tried)
