@@ -154,7 +154,7 @@ func TestAllocs(t *testing.T) {
 		{`^/a/(\d+)/(.*)$`, "/b/12/xyz", 0, 0},
 		{`^/a/(\d+)/(.*)$`, "/a/12/\xc3\xa9", 0, 0},
 		{`^(.+\.php)(/.+)$`, "/x.php/y", 1, 2}, // engines pool memory, and the race detector empties pools
-		{`^(.+\.php)(/.+)$`, "/x.php/\xc3\xa9", 1, 3},,
+		{`^(.+\.php)(/.+)$`, "/x.php/\xc3\xa9", 1, 3},
 	}
 	for _, tt := range tests {
 		r, s := compile(t, tt.pattern, false), []byte(tt.subject)
