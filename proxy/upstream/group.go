@@ -37,9 +37,13 @@ const (
 	RandomTwo                    // two at random, then the one with fewer connections for its weight
 )
 
-// maxWeight bounds the sum of the weights of a group, and with it the hash
-// ring's 160 points for each unit.
-const maxWeight = 1 << 20
+// maxWeight bounds the sum of the weights of the primary or backup peers.
+// Unlike nginx, ConsistentHash refuses more than maxRingWeight: its ring has
+// 160 points of 8 bytes for each unit.
+const (
+	maxWeight     = 1 << 30
+	maxRingWeight = 1 << 16
+)
 
 // Peer is one address of a group. The exported fields must not change once the
 // peer belongs to a Group.
@@ -115,6 +119,9 @@ func NewGroup(name string, peers []Peer, m Method) (*Group, error) {
 	}
 	g.single = len(g.peers) == 1
 	if m == ConsistentHash {
+		if g.rings[0].total > maxRingWeight {
+			return nil, fmt.Errorf("sum of weights exceeds %d in upstream %q", maxRingWeight, name)
+		}
 		g.rings[0].points = points(g.rings[0].peers, g.rings[0].total)
 	}
 	return g, nil

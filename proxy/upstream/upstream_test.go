@@ -57,6 +57,9 @@ func TestNewGroup(t *testing.T) {
 			t.Errorf("%+v accepted", p)
 		}
 	}
+	if _, err := NewGroup("g", []Peer{{Weight: maxRingWeight + 1}}, ConsistentHash); err == nil {
+		t.Error("a huge ring accepted")
+	}
 }
 
 // TestFailTimeout follows both meanings of fail_timeout.
