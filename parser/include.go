@@ -18,6 +18,7 @@ type loader struct {
 	texts  map[string]loaded // every file is read once, however often it is included
 	files  int
 	bytes  int
+	words  int
 	full   bool   // a limit was hit and reported
 	depth  int    // blocks around the statement, across files
 	level  int    // includes around it
@@ -159,6 +160,7 @@ const (
 	codeMissing = "Y015"
 	codeCycle   = "Y021"
 	codeTooMany = "Y023"
+	codeTooMuch = "Y029"
 	// codeUnreadable marks a file that opens but cannot be read, such as a
 	// folder: the one problem of this package that nginx rates below emerg.
 	codeUnreadable = "Y028"

@@ -14,11 +14,12 @@ import (
 
 // Limits that nginx does not have.
 const (
-	maxDepth     = 256       // blocks in blocks, across includes
-	maxIncludes  = 100       // includes in includes
-	maxFiles     = 200_000   // files read by one parse, each as often as it is included
-	maxBytes     = 256 << 20 // their text
-	maxFaults    = 100       // syntax errors reported for one file
+	maxDepth     = 256        // blocks in blocks, across includes
+	maxIncludes  = 100        // includes in includes
+	maxFiles     = 200_000    // files read by one parse, each as often as it is included
+	maxBytes     = 256 << 20  // their text
+	maxWords     = 10_000_000 // names and arguments in it
+	maxFaults    = 100        // syntax errors reported for one file
 	argsPerSlab  = 256
 	itemsPerSlab = 64
 )
@@ -86,7 +87,7 @@ func (l *loader) parse(src *Source) *File {
 	f := &fileParser{loader: l, scanner: newScanner(src)}
 	body := &Block{}
 	f.items(body, nil)
-	return &File{Source: src, Body: body}
+	return &File{Source: src, Body: body, cut: f.pos < len(f.text)}
 }
 
 // fileParser parses one file.
@@ -105,7 +106,7 @@ type fileParser struct {
 // items reads statements into b up to its closing brace, or up to the end of
 // the file when open, the directive that the block belongs to, is nil.
 func (f *fileParser) items(b *Block, open *Directive) {
-	for !f.stop {
+	for !f.stop && f.words <= maxWords {
 		switch e := f.statement(); e {
 		case atSemicolon, atBrace:
 			d := f.directive()
@@ -178,6 +179,10 @@ func (f *fileParser) directive() *Directive {
 	d := &f.itemSlab[0]
 	f.itemSlab = f.itemSlab[1:]
 	d.End = f.end
+	if f.words += len(f.args); f.words > maxWords && !f.full {
+		f.full = true
+		f.attach(d, f.tooMuch())
+	}
 	if len(f.args) > 0 {
 		d.Name = f.args[0]
 	}

@@ -64,8 +64,7 @@ type scanner struct {
 }
 
 func newScanner(src *Source) *scanner {
-	src.index()
-	s := &scanner{src: src, text: src.text}
+	s := &scanner{src: src, text: src.content()}
 	if src.Name == CommandLine {
 		s.last = len(s.text) // read from memory: no buffer to overflow
 	}

@@ -28,17 +28,21 @@ type Source struct {
 	order  int
 	unread bool // could not be opened: nginx -T does not list it
 
-	once  sync.Once
-	text  string // Text again; every Value that needs no decoding is a slice of it
-	lines []int  // offset of the first byte of each line but the first
+	readText  sync.Once
+	text      string // Text again; every Value that needs no decoding is a slice of it
+	readLines sync.Once
+	lines     []int // offset of the first byte of each line but the first
 }
 
-// index prepares what is derived from the Text.
+// content gives the Text as a string.
+func (s *Source) content() string {
+	s.readText.Do(func() { s.text = string(s.Text) })
+	return s.text
+}
+
+// index finds the lines. Most sources are never asked for one.
 func (s *Source) index() {
-	s.once.Do(func() {
-		if s.text == "" {
-			s.text = string(s.Text)
-		}
+	s.readLines.Do(func() {
 		s.lines = make([]int, 0, bytes.Count(s.Text, []byte{'\n'}))
 		for off := 0; ; {
 			i := bytes.IndexByte(s.Text[off:], '\n')
@@ -64,6 +68,7 @@ func (s *Source) Column(off int) int {
 
 // lineStart gives the offset of a line's first byte.
 func (s *Source) lineStart(line int) int {
+	s.index()
 	if line <= 1 {
 		return 0
 	}
@@ -72,6 +77,7 @@ func (s *Source) lineStart(line int) int {
 
 // lineEnd gives the offset just behind a line's last byte, its LF left out.
 func (s *Source) lineEnd(line int) int {
+	s.index()
 	if line <= len(s.lines) {
 		return s.lines[line-1] - 1
 	}
@@ -119,8 +125,7 @@ func (r Range) Text() string {
 	if r.Source == nil {
 		return ""
 	}
-	r.Source.index()
-	return r.Source.text[r.Start:r.End]
+	return r.Source.content()[r.Start:r.End]
 }
 
 // Compare orders two places of one parse as they were read: -1, 0 or 1. A

@@ -138,6 +138,15 @@ func (f *fileParser) tooDeep(outer *Directive) *Diagnostic {
 	return p
 }
 
+// tooMuch is more text than a configuration can sensibly have.
+//
+// Unlike nginx, which takes memory as long as there is any.
+func (f *fileParser) tooMuch() *Diagnostic {
+	p := f.here(codeTooMuch, fmt.Sprintf("the configuration has more than %d words", maxWords), f.end.Start)
+	p.Hint = "look for a file that is included very often"
+	return p
+}
+
 // toLineEnd gives the range from at to the end of its line.
 func (f *fileParser) toLineEnd(at int) Range {
 	end := f.src.lineEnd(f.src.Line(at))

@@ -223,6 +223,16 @@ func TestNestingLimit(t *testing.T) {
 	}
 }
 
+func TestWordLimit(t *testing.T) {
+	l := newLoader(&Source{Name: "t.conf"}, Options{})
+	l.words = maxWords - 3
+	f := l.parse(&Source{Name: "t.conf", Text: []byte("a b; c {\n d; e; } f;")})
+	all := problems(f)
+	if !f.cut || len(all) != 1 || all[0].Code != codeTooMuch || all[0].At.Line() != 2 {
+		t.Error(all)
+	}
+}
+
 func TestManyFaults(t *testing.T) {
 	if n := len(problems(parseText(strings.Repeat(";", 1_000_000)))); n != maxFaults {
 		t.Errorf("%d problems, want %d", n, maxFaults)

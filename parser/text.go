@@ -109,10 +109,10 @@ func (t *textWriter) place(arrow string, r Range, mark byte, tint string) {
 // range, the range as far as it lies on that line, and what follows. Long
 // lines are cut around the range.
 func (t *textWriter) excerpt(r Range) (before, under, after string) {
-	src := r.Source
+	src, text := r.Source, r.Source.content()
 	line := src.Line(r.Start)
 	start, end := src.lineStart(line), src.lineEnd(line)
-	if end > start && src.text[end-1] == '\r' {
+	if end > start && text[end-1] == '\r' {
 		end--
 	}
 	from, to := min(r.Start, end), min(r.End, end)
@@ -128,7 +128,7 @@ func (t *textWriter) excerpt(r Range) (before, under, after string) {
 	if end-to > most {
 		end, cutRight = to+most, true
 	}
-	before, under, after = printable(src.text[start:from]), printable(src.text[from:to]), printable(src.text[to:end])
+	before, under, after = printable(text[start:from]), printable(text[from:to]), printable(text[to:end])
 	width := max(leastWidth, t.Width-t.gutter-4)
 	if s, cut := tail(before, width/3); len(before)+len(under)+len(after) > width && cut || cutLeft {
 		before = "..." + s

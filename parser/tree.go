@@ -4,6 +4,8 @@ package parser
 type File struct {
 	Source *Source
 	Body   *Block
+
+	cut bool // not read to its end
 }
 
 // Block is the statements between two braces, or those of a whole file.
