@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -58,6 +59,7 @@ type upstreamConf struct {
 	ignore                                   uint32
 	limitRate                                *Value
 	bind                                     *upstreamBind
+	key                                      string // names the level: its kept connections are its own
 }
 
 // proxyTarget is what proxy_pass says.
@@ -335,6 +337,7 @@ func finishProxy(l *Level) error {
 			return err
 		}
 		c.head = head
+		c.key = fmt.Sprintf("%p", l.Conf)
 	}
 	return nil
 }

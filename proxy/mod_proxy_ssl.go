@@ -38,14 +38,15 @@ type proxyTLS struct {
 
 // upstreamTLS is a client's side of TLS.
 type upstreamTLS struct {
-	from     proxyTLS // the settings it was made of
-	config   *tls.Config
-	pool     *x509.CertPool
-	revoked  *revocations
-	verify   bool
-	depth    int
-	dynamic  bool // the certificate's name holds variables
-	folder   string
+	from    proxyTLS // the settings it was made of
+	config  *tls.Config
+	pool    *x509.CertPool
+	revoked *revocations
+	verify  bool
+	depth   int
+	key     string // names the settings: connections kept under others are not taken
+	dynamic bool   // the certificate's name holds variables
+	folder  string
 }
 
 func defaultProxyTLS() proxyTLS {
@@ -107,6 +108,7 @@ func (c *proxyConf) finishTLS(l *Level) error {
 			return err
 		}
 	}
+	u.key = fmt.Sprintf("%p", u)
 	t.client = u
 	return nil
 }

@@ -1,6 +1,12 @@
 package proxy
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/upstream"
 )
@@ -13,12 +19,18 @@ import (
 type upstreamScratch struct {
 	begun  bool
 	vars   passVars
-	block  *upstreamBlock
+	block  *upstreamBlock // nil for a server that a variable names
 	group  *upstream.Group
 	conf   *upstreamConf
+	tls    *proxyTLS // nil without TLS
 	peer   *upstream.Peer
 	name   string // of the peer, or of the group while there is none
+	conn   *upstreamConn
+	fresh  bool   // do not take a kept connection
+	action string // what is being done, in nginx's words for the error log
 	states []upstreamState
+	since  int64 // when the current state began
+	start  int64 // when the first server was asked
 
 	// the request
 	head             []byte // request line, fields, empty line, and the body of proxy_set_body
@@ -29,19 +41,55 @@ type upstreamScratch struct {
 	chunked          bool  // in chunks
 	bodyLength       int64 // as announced; -1: not at all
 	setBody          []byte
+	sent             bool // some of it has been sent
+	sentAll          bool
 
 	// the answer
+	answer   upstreamAnswer
+	parsed   []http1.Field // in the buffer of the connection
 	fields   []http1.Field // as received
+	kinds    []answerField // of fields
 	trailers []http1.Field
 
-	attempt upstream.Attempt
+	attempt  upstream.Attempt
+	address  [16]byte // of the client, for ip_hash
+	watch    *clientWatch
+	watching bool
+}
+
+// The actions, as nginx names them in its error log.
+const (
+	connecting  = "connecting to upstream"
+	handshaking = "SSL handshaking to upstream"
+	sending     = "sending request to upstream"
+	readingHead = "reading response header from upstream"
+	readingBody = "reading upstream"
+	upgraded    = "proxying upgraded connection"
+)
+
+// verdict is how asking one server ended: with a Code for the phases, or with
+// the reason to ask the next one.
+type verdict struct {
+	code Code
+	next uint32
+}
+
+// begin prepares for a pass. Attempts of an earlier pass of this exchange stay
+// in the list.
+func (s *upstreamScratch) begin(c *upstreamConf) {
+	if len(s.states) > 0 {
+		s.states = append(s.states, upstreamState{})
+	}
+	s.begun, s.conf, s.name = true, c, ""
+	s.block, s.group, s.peer, s.conn, s.tls = nil, nil, nil, nil, nil
+	s.sent, s.sentAll, s.streaming, s.fresh = false, false, false, false
+	s.answer = upstreamAnswer{}
+	s.fields, s.kinds, s.trailers = s.fields[:0], s.kinds[:0], s.trailers[:0]
+	s.uriStart, s.uriEnd = 0, 0
 }
 
 // recycle keeps memory for the next exchange.
 func (s *upstreamScratch) recycle() upstreamScratch {
-	if !s.begun {
-		return upstreamScratch{head: s.head, states: s.states, fields: s.fields, trailers: s.trailers}
-	}
 	head := s.head[:0]
 	if cap(head) > maxKept {
 		head = nil
@@ -49,7 +97,10 @@ func (s *upstreamScratch) recycle() upstreamScratch {
 	clear(s.states)
 	clear(s.fields)
 	clear(s.trailers)
-	return upstreamScratch{head: head, states: s.states[:0], fields: s.fields[:0], trailers: s.trailers[:0]}
+	return upstreamScratch{
+		head: head, states: s.states[:0], fields: s.fields[:0], kinds: s.kinds[:0], trailers: s.trailers[:0],
+		parsed: s.parsed[:0], watch: s.watch,
+	}
 }
 
 // describe appends where the request goes, for the error log: scheme, peer and
@@ -59,8 +110,411 @@ func (s *upstreamScratch) describe(dst []byte) []byte {
 		return dst
 	}
 	dst = append(append(dst, s.vars.scheme...), s.name...)
-	if s.name[0] == 'u' { // nginx looks for "unix:" in this way
+	if s.name[0] == 'u' { // nginx tells "unix:" in this way
 		dst = append(dst, ':')
 	}
 	return append(dst, s.head[s.uriStart:s.uriEnd]...)
+}
+
+// logUpstream logs with what is being done.
+func (x *Exchange) logUpstream(level logLevel, format string, a ...any) {
+	x.Logf(level, "%s while %s", fmt.Sprintf(format, a...), x.upstream.action)
+}
+
+func nanos() int64 { return time.Now().UnixNano() }
+
+// state is the current attempt.
+func (s *upstreamScratch) state() *upstreamState { return &s.states[len(s.states)-1] }
+
+// serveProxy is the handler of proxy_pass.
+func serveProxy(x *Exchange) Code {
+	c := &x.loc.Conf.Proxy
+	u := &x.upstream
+	u.begin(&c.upstreamConf)
+	var url upstreamURL
+	if c.target.value == nil {
+		u.vars, u.block = c.target.vars, c.target.group
+	} else if !x.evalTarget(c, &url) {
+		return 500
+	}
+	u.streaming = !c.requestBuffering && c.body == nil && c.passBody && !x.bodyRead && x.hasBody() && !(x.Req.Chunked && c.http10)
+	if !u.streaming {
+		if code := x.readBody(); code != OK {
+			return code
+		}
+	}
+	if !x.buildRequest(c) {
+		return 500
+	}
+	if u.vars.dynamic {
+		if code := x.findGroup(&url); code != OK {
+			return code
+		}
+	} else {
+		u.group = u.block.group
+	}
+	if u.vars.tls {
+		u.tls = &c.tls
+	}
+	return x.askServers(c)
+}
+
+// evalTarget evaluates a proxy_pass with variables (ngx_http_proxy_eval).
+func (x *Exchange) evalTarget(c *proxyConf, url *upstreamURL) bool {
+	text := c.target.value.String(x)
+	scheme, rest, port := splitScheme(text)
+	if port == 0 {
+		x.Logf(logError, "invalid URL prefix in %q", text)
+		return false
+	}
+	u, problem := parseUpstreamURL(rest, port, true)
+	if problem != "" {
+		x.Logf(logError, "%s in upstream %q", problem, rest)
+		return false
+	}
+	if len(u.uri) > 0 && u.uri[0] == '?' {
+		u.uri = "/" + u.uri
+	}
+	v := &x.upstream.vars
+	*v = passVars{dynamic: true, tls: port == 443, scheme: []byte(scheme)}
+	v.set(&u, port)
+	*url = u
+	return true
+}
+
+// findGroup finds the group that a variable names, or makes one of an address.
+func (x *Exchange) findGroup(url *upstreamURL) Code {
+	u, groups := &x.upstream, x.table.groups
+	host := lower(url.host)
+	g := groups[host]
+	if g == nil || !g.explicit || !url.noPort {
+		g = groups[implicitKey(host, url.port)]
+	}
+	if g != nil {
+		u.block, u.group = g, g.group
+		return OK
+	}
+	if !url.unix && !url.addr.IsValid() {
+		x.Logf(logError, "no resolver defined to resolve %s", url.host)
+		return 502
+	}
+	var peers []upstream.Peer
+	for _, a := range url.resolve() {
+		peers = append(peers, upstream.Peer{Name: a.name, Network: a.network, Address: a.address, Server: url.text, MaxFails: 1, FailTimeout: 10 * time.Second})
+	}
+	group, err := upstream.NewGroup(url.host, peers, upstream.RoundRobin)
+	if err != nil {
+		x.Logf(logError, "%s", err)
+		return 500
+	}
+	u.group = group
+	return OK
+}
+
+// implicitKey is the name of a group that a pass directive made of an address.
+func implicitKey(host string, port uint16) string { return fmt.Sprintf("%s %d", host, port) }
+
+// balanceKey is what the group's method chooses by.
+func (x *Exchange) balanceKey() []byte {
+	u := &x.upstream
+	switch u.group.Method {
+	case upstream.IPHash:
+		a := x.RemoteAddr()
+		if a.Is4() || a.Is4In6() {
+			four := a.As4()
+			return u.address[:copy(u.address[:], four[:])]
+		}
+		if a.Is6() {
+			u.address = a.As16()
+			return u.address[:]
+		}
+	case upstream.Hash, upstream.ConsistentHash:
+		return u.block.key.Bytes(x)
+	}
+	return nil
+}
+
+// askServers asks one server after the other until one answers, or the rules
+// of proxy_next_upstream say that it is enough.
+func (x *Exchange) askServers(c *proxyConf) Code {
+	u := &x.upstream
+	u.start = nanos()
+	u.attempt.Start(u.group, x.balanceKey())
+	u.attempt.Limit(c.nextTries)
+	if !c.ignoreClientAbort && !u.streaming {
+		x.watchClient()
+		defer x.unwatchClient()
+	}
+	for {
+		v := x.askServer(c)
+		if v.next == 0 {
+			x.leaveServer()
+			return v.code
+		}
+		if status := x.nextServer(v.next); status != 0 {
+			x.leaveServer()
+			return status
+		}
+	}
+}
+
+// askServer chooses a server, sends it the request, and passes its answer on.
+func (x *Exchange) askServer(c *proxyConf) verdict {
+	u := &x.upstream
+	u.since = nanos()
+	u.states = append(u.states, upstreamState{response: -1, connect: -1, header: -1})
+	u.action = connecting
+	peer, err := u.attempt.Next(u.since)
+	if err != nil {
+		u.peer, u.name = nil, u.group.Name
+		u.state().peer = u.name
+		x.logUpstream(logError, "no live upstreams")
+		return verdict{next: nextNoLive}
+	}
+	u.peer, u.name = peer, peer.Name
+	u.state().peer = peer.Name
+	u.sent, u.sentAll = false, false
+	if v := x.exchangeHead(c); v != (verdict{}) {
+		return v
+	}
+	u.state().header = nanos() - u.since
+	return x.takeResponse(c)
+}
+
+// exchangeHead gets a connection, sends the request and reads the head of the
+// answer. A kept connection that the server has closed meanwhile is replaced
+// by a new one, unless the request is one that must not be sent twice.
+func (x *Exchange) exchangeHead(c *proxyConf) verdict {
+	u := &x.upstream
+	for {
+		if v := x.connect(c); v != (verdict{}) {
+			return v
+		}
+		sendErr := x.sendRequest(c)
+		if fault := (*clientFault)(nil); errors.As(sendErr, &fault) {
+			return verdict{code: fault.code}
+		}
+		if sendErr != nil && !isReset(sendErr) {
+			return x.attemptFailed(sendErr, "writev()")
+		}
+		u.action = readingHead // a server may answer before it has read all
+		err := x.readHead(c)
+		if err == nil {
+			return verdict{}
+		}
+		if u.conn.stale(err) && !u.streaming && x.idempotent() && !u.gone() {
+			u.drop()
+			u.fresh = true
+			continue
+		}
+		if sendErr != nil {
+			u.action = sending
+			return x.attemptFailed(sendErr, "writev()")
+		}
+		return x.attemptFailed(err, "recv()")
+	}
+}
+
+// idempotent says whether the request may be sent a second time
+// (ngx_http_upstream_next).
+func (x *Exchange) idempotent() bool {
+	switch x.method {
+	case "POST", "LOCK", "PATCH":
+		return x.upstream.conf.next&nextNonIdempotent != 0
+	}
+	return true
+}
+
+// errInvalidHead is an answer whose head is refused; it has been logged.
+var errInvalidHead = errors.New("invalid head")
+
+// attemptFailed logs why an attempt ended, and says what it counts as.
+func (x *Exchange) attemptFailed(err error, call string) verdict {
+	u := &x.upstream
+	switch {
+	case u.gone():
+		x.logUpstream(logInfo, "client prematurely closed connection, so upstream connection is closed too")
+		return verdict{code: statusClientClosed}
+	case errors.Is(err, errInvalidHead):
+		return verdict{next: nextInvalidHeader}
+	case isTimeout(err):
+		return verdict{next: nextTimeout}
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		x.logUpstream(logError, "upstream prematurely closed connection")
+	default:
+		x.logUpstream(logError, "%s failed (%d: %s)", call, int(errnoOf(err)), sysText(errnoOf(err)))
+	}
+	return verdict{next: nextError}
+}
+
+// isTimeout says whether a deadline of ours has passed.
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errnoOf(err) == 0 && errors.As(err, &t) && t.Timeout()
+}
+
+// isReset says whether the other side has closed a connection that was written
+// to.
+func isReset(err error) bool {
+	e := errnoOf(err)
+	return e == syscall.EPIPE || e == syscall.ECONNRESET
+}
+
+// nextServer counts a failure, and says whether another server is asked (0) or
+// with which status the request ends (ngx_http_upstream_next).
+func (x *Exchange) nextServer(why uint32) Code {
+	u := &x.upstream
+	reused := u.conn != nil && u.conn.reused
+	u.countSent()
+	u.drop()
+	if u.peer != nil {
+		ok := why&(next403|next404) != 0
+		if u.attempt.Done(u.peer, ok, nanos()) {
+			x.logUpstream(logWarn, "upstream server temporarily disabled")
+		}
+		u.peer = nil
+	}
+	if why == nextTimeout {
+		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
+	}
+	if reused && why == nextError {
+		u.attempt.Retry()
+	}
+	if u.gone() {
+		return statusClientClosed
+	}
+	status := statusOf(why)
+	u.state().status = int(status)
+	if u.attempt.Tries() == 0 || !x.mayAskNext(why) {
+		return status
+	}
+	u.endState()
+	return 0
+}
+
+// statusOf gives the status of a failure.
+func statusOf(why uint32) Code {
+	switch why {
+	case nextTimeout, next504:
+		return 504
+	case next500:
+		return 500
+	case next503:
+		return 503
+	case next403:
+		return 403
+	case next404:
+		return 404
+	case next429:
+		return 429
+	}
+	return 502
+}
+
+// mayAskNext says whether the configuration allows to ask another server.
+func (x *Exchange) mayAskNext(why uint32) bool {
+	u := &x.upstream
+	if u.sent {
+		switch x.method {
+		case "POST", "LOCK", "PATCH":
+			why |= nextNonIdempotent
+		}
+	}
+	return u.conf.next&why == why && !(u.sent && u.streaming) &&
+		(u.conf.nextTimeout == 0 || nanos()-u.start < int64(u.conf.nextTimeout))
+}
+
+// leaveServer ends the attempt: the connection is kept or closed, the peer
+// freed, times noted.
+func (x *Exchange) leaveServer() {
+	u := &x.upstream
+	if len(u.states) == 0 {
+		return
+	}
+	u.endState()
+	u.countSent()
+	u.keepOrClose()
+	if u.peer != nil {
+		u.attempt.Done(u.peer, true, nanos())
+		u.peer = nil
+	}
+}
+
+// endState notes how long the attempt took.
+func (s *upstreamScratch) endState() {
+	if st := s.state(); st.response < 0 {
+		st.response = nanos() - s.since
+	}
+}
+
+// nextBits tells which statuses of answers can make the next server be asked.
+func nextBit(status int) uint32 {
+	switch status {
+	case 500:
+		return next500
+	case 502:
+		return next502
+	case 503:
+		return next503
+	case 504:
+		return next504
+	case 403:
+		return next403
+	case 404:
+		return next404
+	case 429:
+		return next429
+	}
+	return 0
+}
+
+// takeResponse deals with an answer whose head has been read.
+func (x *Exchange) takeResponse(c *proxyConf) verdict {
+	u := &x.upstream
+	a := &u.answer
+	if a.status >= 300 {
+		if bit := nextBit(a.status); bit != 0 && u.attempt.Tries() > 1 && x.mayAskNext(bit) {
+			return verdict{next: bit}
+		}
+		if c.interceptErrors && x.hasErrorPage(a.status) {
+			x.interceptError()
+			return verdict{code: Code(a.status)}
+		}
+	}
+	if a.redirect != nil {
+		x.leaveServer()
+		return verdict{code: x.followRedirect(c)}
+	}
+	x.takeAnswer(c)
+	if a.status == 101 {
+		return verdict{code: x.switchProtocols(c)}
+	}
+	if code := x.SendHead(); code != OK {
+		return verdict{code: code}
+	}
+	if x.headerOnly {
+		return verdict{code: Done}
+	}
+	return verdict{code: x.passAnswer(c)}
+}
+
+func (x *Exchange) hasErrorPage(status int) bool {
+	pages := x.loc.Conf.Core.ErrorPages.Items
+	for i := range pages {
+		if pages[i].status == status {
+			return true
+		}
+	}
+	return false
+}
+
+// interceptError keeps what a client needs to know of an answer that
+// error_page replaces.
+func (x *Exchange) interceptError() {
+	u := &x.upstream
+	for i := range u.fields {
+		if u.answer.status == 401 && u.kinds[i] == fieldWWWAuthenticate {
+			x.Out.Fields = append(x.Out.Fields, u.fields[i])
+		}
+	}
 }

@@ -1,0 +1,375 @@
+package proxy
+
+import (
+	"bytes"
+
+	"proxyctl/proxy/http1"
+)
+
+// The head of the answer: what servers say is checked, hidden, changed and put
+// where nginx puts it (the table ngx_http_upstream_headers_in).
+
+// answerField is what a field of an answer means here.
+type answerField uint8
+
+const (
+	fieldOther answerField = iota
+	fieldStatus
+	fieldContentType
+	fieldContentLength
+	fieldDate
+	fieldLastModified
+	fieldETag
+	fieldServer
+	fieldLocation
+	fieldRefresh
+	fieldSetCookie
+	fieldContentDisposition
+	fieldCacheControl
+	fieldExpires
+	fieldAcceptRanges
+	fieldUpgrade
+	fieldConnection
+	fieldKeepAlive
+	fieldTransferEncoding
+	fieldWWWAuthenticate
+	fieldAccelRedirect
+	fieldAccelExpires
+	fieldAccelLimitRate
+	fieldAccelBuffering
+	fieldAccelCharset
+	fieldKinds
+)
+
+// answerFieldOf tells fields apart by the length of their name first.
+func answerFieldOf(name []byte) answerField {
+	candidate := func(k answerField, word string) answerField {
+		if equalFold(name, word) {
+			return k
+		}
+		return fieldOther
+	}
+	switch len(name) {
+	case 4:
+		if k := candidate(fieldDate, "date"); k != fieldOther {
+			return k
+		}
+		return candidate(fieldETag, "etag")
+	case 6:
+		if k := candidate(fieldServer, "server"); k != fieldOther {
+			return k
+		}
+		return candidate(fieldStatus, "status")
+	case 7:
+		switch name[0] | 0x20 {
+		case 'e':
+			return candidate(fieldExpires, "expires")
+		case 'u':
+			return candidate(fieldUpgrade, "upgrade")
+		}
+		return candidate(fieldRefresh, "refresh")
+	case 8:
+		return candidate(fieldLocation, "location")
+	case 10:
+		switch name[0] | 0x20 {
+		case 'c':
+			return candidate(fieldConnection, "connection")
+		case 'k':
+			return candidate(fieldKeepAlive, "keep-alive")
+		}
+		return candidate(fieldSetCookie, "set-cookie")
+	case 12:
+		return candidate(fieldContentType, "content-type")
+	case 13:
+		switch name[0] | 0x20 {
+		case 'c':
+			return candidate(fieldCacheControl, "cache-control")
+		case 'l':
+			return candidate(fieldLastModified, "last-modified")
+		}
+		return candidate(fieldAcceptRanges, "accept-ranges")
+	case 14:
+		return candidate(fieldContentLength, "content-length")
+	}
+	return longAnswerField(name, candidate)
+}
+
+func longAnswerField(name []byte, candidate func(answerField, string) answerField) answerField {
+	switch len(name) {
+	case 15:
+		if k := candidate(fieldAccelExpires, "x-accel-expires"); k != fieldOther {
+			return k
+		}
+		return candidate(fieldAccelCharset, "x-accel-charset")
+	case 16:
+		if k := candidate(fieldWWWAuthenticate, "www-authenticate"); k != fieldOther {
+			return k
+		}
+		return candidate(fieldAccelRedirect, "x-accel-redirect")
+	case 17:
+		if k := candidate(fieldTransferEncoding, "transfer-encoding"); k != fieldOther {
+			return k
+		}
+		return candidate(fieldAccelBuffering, "x-accel-buffering")
+	case 18:
+		return candidate(fieldAccelLimitRate, "x-accel-limit-rate")
+	case 19:
+		return candidate(fieldContentDisposition, "content-disposition")
+	}
+	return fieldOther
+}
+
+// onlyOnce are the fields of which nginx drops all but the first.
+const onlyOnce = 1<<fieldStatus | 1<<fieldContentType | 1<<fieldDate | 1<<fieldLastModified | 1<<fieldETag | 1<<fieldServer |
+	1<<fieldLocation | 1<<fieldRefresh | 1<<fieldExpires | 1<<fieldAccelRedirect | 1<<fieldAccelExpires | 1<<fieldAccelLimitRate
+
+// readFields copies the fields of the answer into memory of the exchange, and
+// notes what they mean. It reports false if they contradict each other.
+func (x *Exchange) readFields(in []http1.Field) bool {
+	u := &x.upstream
+	a := &u.answer
+	var first [fieldKinds]int // one more than the index in u.fields
+	u.fields, u.kinds = u.fields[:0], u.kinds[:0]
+	for i := range in {
+		f := in[i]
+		kind := answerFieldOf(f.Name)
+		if before := first[kind]; before != 0 && kind != fieldOther {
+			old := &u.fields[before-1]
+			if onlyOnce&(1<<kind) != 0 {
+				x.Logf(logWarn, "upstream sent duplicate header line: \"%s: %s\", previous value: \"%s: %s\", ignored while reading response header from upstream",
+					f.Name, f.Value, old.Name, old.Value)
+				continue
+			}
+			if kind == fieldContentLength || kind == fieldTransferEncoding {
+				x.Logf(logError, "upstream sent duplicate header line: \"%s: %s\", previous value: \"%s: %s\" while reading response header from upstream",
+					f.Name, f.Value, old.Name, old.Value)
+				return false
+			}
+		}
+		start := len(x.arena)
+		x.arena = append(append(x.arena, f.Name...), f.Value...)
+		f.Name = x.arena[start : start+len(f.Name) : start+len(f.Name)]
+		f.Value = x.arena[start+len(f.Name) : len(x.arena) : len(x.arena)]
+		u.fields, u.kinds = append(u.fields, f), append(u.kinds, kind)
+		if first[kind] == 0 {
+			first[kind] = len(u.fields)
+		}
+		if kind != fieldOther && !x.readField(a, kind, f) {
+			return false
+		}
+	}
+	a.hasServer, a.hasDate = first[fieldServer] != 0, first[fieldDate] != 0
+	return true
+}
+
+// upstreamAnswer is what the head of an answer comes to.
+type upstreamAnswer struct {
+	status        int
+	line          []byte // "200 OK"
+	contentLength int64  // -1: not said
+	hasLength     bool
+	hasEncoding   bool
+	chunked       bool
+	close         bool // the connection ends with the answer
+	hasServer     bool
+	hasDate       bool
+	buffering     bool
+	redirect      []byte // X-Accel-Redirect
+}
+
+// readField notes what one field means for the exchange.
+func (x *Exchange) readField(a *upstreamAnswer, kind answerField, f http1.Field) bool {
+	ignore := x.upstream.conf.ignore
+	switch kind {
+	case fieldContentLength:
+		n, ok := digits(string(f.Value))
+		if !ok {
+			x.Logf(logError, "upstream sent invalid \"Content-Length\" header: \"%s: %s\" while reading response header from upstream", f.Name, f.Value)
+			return false
+		}
+		a.contentLength, a.hasLength = n, true
+	case fieldTransferEncoding:
+		if !equalFold(f.Value, "chunked") {
+			x.Logf(logError, "upstream sent unknown \"Transfer-Encoding\": %q while reading response header from upstream", f.Value)
+			return false
+		}
+		a.chunked, a.hasEncoding = true, true
+	case fieldConnection:
+		if hasToken(f.Value, "close") {
+			a.close = true
+		}
+	case fieldAccelRedirect:
+		if ignore&ignoreRedirect == 0 {
+			a.redirect = f.Value
+		}
+	case fieldAccelBuffering:
+		if ignore&ignoreBuffering != 0 {
+			break
+		}
+		if equalFold(f.Value, "no") {
+			a.buffering = false
+		} else if equalFold(f.Value, "yes") {
+			a.buffering = true
+		}
+	}
+	if a.hasLength && a.hasEncoding {
+		x.Logf(logError, "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time while reading response header from upstream")
+		return false
+	}
+	return true
+}
+
+// takeAnswer puts the head of the answer into x.Out
+// (ngx_http_upstream_process_headers).
+func (x *Exchange) takeAnswer(c *proxyConf) {
+	u, out := &x.upstream, &x.Out
+	a := &u.answer
+	for i := range u.fields {
+		if !c.hidden.has(&u.fields[i]) {
+			x.takeField(c, u.kinds[i], &u.fields[i])
+		}
+	}
+	if !a.hasServer && !c.hidden.has(&serverField) {
+		out.Server = nobody
+	}
+	if !a.hasDate && !c.hidden.has(&dateField) {
+		out.Date = nobody
+	}
+	out.Status, out.StatusLine = a.status, a.line
+	out.ContentLength = a.contentLength
+	out.passValidators = true
+	if c.forceRanges {
+		out.AcceptRanges = true
+	}
+}
+
+// nobody stands for a field that is not to be sent at all: it may be passed on,
+// but the server has not sent it.
+var (
+	nobody      = []byte{}
+	serverField = http1.Field{Name: []byte("Server"), ID: http1.Identify([]byte("Server"))}
+	dateField   = http1.Field{Name: []byte("Date"), ID: http1.Identify([]byte("Date"))}
+)
+
+// takeField passes one field on.
+func (x *Exchange) takeField(c *proxyConf, kind answerField, f *http1.Field) {
+	out := &x.Out
+	switch kind {
+	case fieldContentLength, fieldConnection, fieldKeepAlive, fieldTransferEncoding:
+	case fieldContentType:
+		out.ContentType, out.Charset = f.Value, nil
+	case fieldServer:
+		out.Server = nobody
+		out.Fields = append(out.Fields, *f)
+	case fieldDate:
+		out.Date = nobody
+		out.Fields = append(out.Fields, *f)
+	case fieldLastModified:
+		if c.forceRanges { // If-Range asks for it
+			if t, ok := parseHTTPTime(f.Value); ok {
+				out.LastModified = t
+				return
+			}
+		}
+		out.Fields = append(out.Fields, *f)
+	case fieldAcceptRanges:
+		if !c.forceRanges {
+			out.Fields = append(out.Fields, *f)
+		}
+	case fieldUpgrade:
+		if _, one := x.stream.(*http1Stream); one {
+			out.Fields = append(out.Fields, *f)
+		}
+	case fieldLocation:
+		value, changed := c.redirects.rewrite(x, f.Value, 0)
+		if changed { // only then a path becomes an absolute address
+			out.location = len(out.Fields)
+		}
+		out.Fields = append(out.Fields, http1.Field{Name: f.Name, Value: value, ID: f.ID})
+	case fieldRefresh:
+		value := f.Value
+		if i := indexFold(value, "url="); i >= 0 {
+			value, _ = c.redirects.rewrite(x, value, i+4)
+		}
+		out.Fields = append(out.Fields, http1.Field{Name: f.Name, Value: value, ID: f.ID})
+	case fieldSetCookie:
+		value := f.Value
+		if c.changesCookies() {
+			value = c.rewriteCookie(x, value)
+		}
+		out.Fields = append(out.Fields, http1.Field{Name: f.Name, Value: value, ID: f.ID})
+	default:
+		out.Fields = append(out.Fields, *f)
+	}
+}
+
+// indexFold finds a word without regard to case.
+func indexFold(b []byte, word string) int {
+	for i := 0; i+len(word) <= len(b); i++ {
+		if equalFold(b[i:i+len(word)], word) {
+			return i
+		}
+	}
+	return -1
+}
+
+// followRedirect goes where X-Accel-Redirect says, with the few fields that
+// keep their meaning for another answer.
+func (x *Exchange) followRedirect(c *proxyConf) Code {
+	u := &x.upstream
+	for i := range u.fields {
+		switch u.kinds[i] {
+		case fieldContentType, fieldSetCookie, fieldContentDisposition, fieldCacheControl, fieldExpires, fieldAcceptRanges:
+			x.takeField(c, u.kinds[i], &u.fields[i])
+		}
+	}
+	target := u.answer.redirect
+	if len(target) > 0 && target[0] == '@' {
+		return x.redirectToNamed(target)
+	}
+	uri, args, ok := x.unsafeURI(target)
+	if !ok {
+		x.Logf(logError, "unsafe URI %q was detected", target)
+		return 404
+	}
+	if !x.isMethod("HEAD") {
+		x.method = "GET"
+	}
+	return x.redirectTo(uri, args)
+}
+
+// unsafeURI takes a URI from a server: decoded, and without a way out of its
+// folder (ngx_http_parse_unsafe_uri).
+func (x *Exchange) unsafeURI(target []byte) (uri, args []byte, ok bool) {
+	uri, args = splitArgs(target)
+	if len(uri) == 0 || leaves(uri) {
+		return nil, nil, false
+	}
+	if bytes.IndexByte(uri, '%') >= 0 {
+		start := len(x.arena)
+		for i := 0; i < len(uri); i++ {
+			c := uri[i]
+			if c == '%' {
+				if d, hex := unhex(uri[i+1:]); hex {
+					c, i = d, i+2
+				}
+			}
+			x.arena = append(x.arena, c)
+		}
+		uri = x.arena[start:len(x.arena):len(x.arena)]
+	}
+	return uri, args, !leaves(uri)
+}
+
+// leaves says whether a decoded path holds a ".." segment or a NUL.
+func leaves(uri []byte) bool {
+	if bytes.IndexByte(uri, 0) >= 0 {
+		return true
+	}
+	for segment := range bytes.SplitSeq(uri, []byte("/")) {
+		if string(segment) == ".." {
+			return true
+		}
+	}
+	return false
+}
