@@ -1,8 +1,3 @@
-//go:build gonginx
-
-// The build tag is here because gonginx's dumper imports a Lua formatter that
-// go.mod does not name. It can go as soon as go.mod does.
-
 package parser
 
 import (

@@ -1,5 +1,3 @@
-//go:build gonginx
-
 package parser
 
 import (
