@@ -1,0 +1,125 @@
+package sock
+
+import (
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Writev writes two pieces as if they were one, by writev(2).
+func (c *Conn) Writev(a, b []byte) error {
+	if c.raw == nil || len(a) == 0 || len(b) == 0 {
+		if _, err := c.Write(a); err != nil {
+			return err
+		}
+		_, err := c.Write(b)
+		return err
+	}
+	if !c.looping {
+		return c.writevWaiting(a, b)
+	}
+	n, err := c.writevNow(c.fd, a, b)
+	if err != nil {
+		return err
+	}
+	return c.writeRest(n, a, b)
+}
+
+// writevNow writes what the socket takes.
+func (c *Conn) writevNow(fd int, a, b []byte) (int, error) {
+	c.pair[0], c.pair[1] = a, b
+	n, err := unix.Writev(fd, c.pair[:])
+	c.pair[0], c.pair[1] = nil, nil
+	if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+		return 0, os.NewSyscallError("writev", err)
+	}
+	return max(n, 0), nil
+}
+
+func (c *Conn) writevWaiting(a, b []byte) error {
+	var n int
+	var failed error
+	if err := c.raw.Control(func(fd uintptr) { n, failed = c.writevNow(int(fd), a, b) }); err != nil {
+		return c.reason(err)
+	}
+	if failed != nil {
+		return failed
+	}
+	return c.writeRest(n, a, b)
+}
+
+func (c *Conn) writeRest(n int, a, b []byte) error {
+	if n < len(a) {
+		if _, err := c.Write(a[n:]); err != nil {
+			return err
+		}
+		n = len(a)
+	}
+	_, err := c.Write(b[n-len(a):])
+	return err
+}
+
+// transfer is a SendFile in progress.
+type transfer struct {
+	conn        *Conn
+	fd          int
+	offset, end int64
+	err         error
+	step        func(fd uintptr) bool
+}
+
+// sendfileMost is the most bytes for one sendfile(2): the time of the write
+// begins again after each.
+const sendfileMost = 1 << 20
+
+// SendFile sends size bytes of f from offset, by sendfile(2) where it can, and
+// returns how many went out. io.ErrUnexpectedEOF says that the file is shorter.
+func (c *Conn) SendFile(f *os.File, offset, size int64) (int64, error) {
+	if c.raw == nil {
+		n, err := io.Copy(c, io.NewSectionReader(f, offset, size))
+		if err == nil && n < size {
+			err = io.ErrUnexpectedEOF
+		}
+		return n, err
+	}
+	if c.file == nil {
+		c.file = &transfer{conn: c}
+		c.file.step = c.file.send
+	}
+	t := c.file
+	t.fd, t.offset, t.end, t.err = int(f.Fd()), offset, offset+size, nil
+	if c.looping && t.send(uintptr(c.fd)) {
+		c.writes.deadline.Store(0)
+		return t.offset - offset, t.err
+	}
+	c.begin(&c.writes)
+	err := c.wait(&c.writes, c.raw.Write, t.step)
+	c.writes.deadline.Store(0)
+	if err == nil {
+		err = t.err
+	}
+	return t.offset - offset, err
+}
+
+// send sends until the socket is full; true says that it is over.
+func (t *transfer) send(fd uintptr) bool {
+	for t.offset < t.end {
+		n, err := unix.Sendfile(int(fd), t.fd, &t.offset, int(min(t.end-t.offset, sendfileMost)))
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return false
+		case err != nil:
+			t.err = os.NewSyscallError("sendfile", err)
+			return true
+		case n == 0:
+			t.err = io.ErrUnexpectedEOF
+			return true
+		default:
+			t.conn.begin(&t.conn.writes)
+		}
+	}
+	return true
+}
