@@ -29,7 +29,8 @@ type client struct {
 	began    time.Time
 	requests int
 	http1    http1Stream
-	peerName string // text of remote, made once: $remote_addr
+	watch    *clientWatch // what ends waiting for a server
+	peerName string       // text of remote, made once: $remote_addr
 }
 
 // age is how long the connection has existed.

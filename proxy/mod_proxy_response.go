@@ -41,80 +41,30 @@ const (
 	fieldKinds
 )
 
-// answerFieldOf tells fields apart by the length of their name first.
-func answerFieldOf(name []byte) answerField {
-	candidate := func(k answerField, word string) answerField {
-		if equalFold(name, word) {
-			return k
+// answerFields says what the fields with an id mean.
+var answerFields = [...]answerField{
+	http1.ContentType: fieldContentType, http1.ContentLength: fieldContentLength, http1.Date: fieldDate,
+	http1.LastModified: fieldLastModified, http1.ETag: fieldETag, http1.Server: fieldServer, http1.Location: fieldLocation,
+	http1.Refresh: fieldRefresh, http1.SetCookie: fieldSetCookie, http1.CacheControl: fieldCacheControl,
+	http1.Expires: fieldExpires, http1.AcceptRanges: fieldAcceptRanges, http1.Upgrade: fieldUpgrade,
+	http1.Connection: fieldConnection, http1.KeepAlive: fieldKeepAlive, http1.TransferEncoding: fieldTransferEncoding,
+	http1.WWWAuthenticate: fieldWWWAuthenticate, http1.XAccelRedirect: fieldAccelRedirect,
+	http1.XAccelExpires: fieldAccelExpires, http1.XAccelLimitRate: fieldAccelLimitRate,
+	http1.XAccelBuffering: fieldAccelBuffering, http1.XAccelCharset: fieldAccelCharset,
+}
+
+func answerFieldOf(f *http1.Field) answerField {
+	if f.ID != http1.Other {
+		if int(f.ID) < len(answerFields) {
+			return answerFields[f.ID]
 		}
 		return fieldOther
 	}
-	switch len(name) {
-	case 4:
-		if k := candidate(fieldDate, "date"); k != fieldOther {
-			return k
-		}
-		return candidate(fieldETag, "etag")
-	case 6:
-		if k := candidate(fieldServer, "server"); k != fieldOther {
-			return k
-		}
-		return candidate(fieldStatus, "status")
-	case 7:
-		switch name[0] | 0x20 {
-		case 'e':
-			return candidate(fieldExpires, "expires")
-		case 'u':
-			return candidate(fieldUpgrade, "upgrade")
-		}
-		return candidate(fieldRefresh, "refresh")
-	case 8:
-		return candidate(fieldLocation, "location")
-	case 10:
-		switch name[0] | 0x20 {
-		case 'c':
-			return candidate(fieldConnection, "connection")
-		case 'k':
-			return candidate(fieldKeepAlive, "keep-alive")
-		}
-		return candidate(fieldSetCookie, "set-cookie")
-	case 12:
-		return candidate(fieldContentType, "content-type")
-	case 13:
-		switch name[0] | 0x20 {
-		case 'c':
-			return candidate(fieldCacheControl, "cache-control")
-		case 'l':
-			return candidate(fieldLastModified, "last-modified")
-		}
-		return candidate(fieldAcceptRanges, "accept-ranges")
-	case 14:
-		return candidate(fieldContentLength, "content-length")
-	}
-	return longAnswerField(name, candidate)
-}
-
-func longAnswerField(name []byte, candidate func(answerField, string) answerField) answerField {
-	switch len(name) {
-	case 15:
-		if k := candidate(fieldAccelExpires, "x-accel-expires"); k != fieldOther {
-			return k
-		}
-		return candidate(fieldAccelCharset, "x-accel-charset")
-	case 16:
-		if k := candidate(fieldWWWAuthenticate, "www-authenticate"); k != fieldOther {
-			return k
-		}
-		return candidate(fieldAccelRedirect, "x-accel-redirect")
-	case 17:
-		if k := candidate(fieldTransferEncoding, "transfer-encoding"); k != fieldOther {
-			return k
-		}
-		return candidate(fieldAccelBuffering, "x-accel-buffering")
-	case 18:
-		return candidate(fieldAccelLimitRate, "x-accel-limit-rate")
-	case 19:
-		return candidate(fieldContentDisposition, "content-disposition")
+	switch {
+	case equalFold(f.Name, "status"):
+		return fieldStatus
+	case equalFold(f.Name, "content-disposition"):
+		return fieldContentDisposition
 	}
 	return fieldOther
 }
@@ -124,27 +74,20 @@ const onlyOnce = 1<<fieldStatus | 1<<fieldContentType | 1<<fieldDate | 1<<fieldL
 	1<<fieldLocation | 1<<fieldRefresh | 1<<fieldExpires | 1<<fieldAccelRedirect | 1<<fieldAccelExpires | 1<<fieldAccelLimitRate
 
 // readFields copies the fields of the answer into memory of the exchange, and
-// notes what they mean. It reports false if they contradict each other.
-func (x *Exchange) readFields(in []http1.Field) bool {
+// notes what they mean.
+func (x *Exchange) readFields(in []http1.Field) {
 	u := &x.upstream
 	a := &u.answer
 	var first [fieldKinds]int // one more than the index in u.fields
 	u.fields, u.kinds = u.fields[:0], u.kinds[:0]
 	for i := range in {
 		f := in[i]
-		kind := answerFieldOf(f.Name)
-		if before := first[kind]; before != 0 && kind != fieldOther {
+		kind := answerFieldOf(&f)
+		if before := first[kind]; before != 0 && onlyOnce&(1<<kind) != 0 {
 			old := &u.fields[before-1]
-			if onlyOnce&(1<<kind) != 0 {
-				x.Logf(logWarn, "upstream sent duplicate header line: \"%s: %s\", previous value: \"%s: %s\", ignored while reading response header from upstream",
-					f.Name, f.Value, old.Name, old.Value)
-				continue
-			}
-			if kind == fieldContentLength || kind == fieldTransferEncoding {
-				x.Logf(logError, "upstream sent duplicate header line: \"%s: %s\", previous value: \"%s: %s\" while reading response header from upstream",
-					f.Name, f.Value, old.Name, old.Value)
-				return false
-			}
+			x.logUpstream(logWarn, "upstream sent duplicate header line: \"%s: %s\", previous value: \"%s: %s\", ignored",
+				f.Name, f.Value, old.Name, old.Value)
+			continue
 		}
 		start := len(x.arena)
 		x.arena = append(append(x.arena, f.Name...), f.Value...)
@@ -154,12 +97,18 @@ func (x *Exchange) readFields(in []http1.Field) bool {
 		if first[kind] == 0 {
 			first[kind] = len(u.fields)
 		}
-		if kind != fieldOther && !x.readField(a, kind, f) {
-			return false
+		switch kind {
+		case fieldAccelRedirect:
+			if u.conf.ignore&ignoreRedirect == 0 {
+				a.redirect = f.Value
+			}
+		case fieldAccelBuffering:
+			if u.conf.ignore&ignoreBuffering == 0 {
+				a.buffering = equalFold(f.Value, "yes") || a.buffering && !equalFold(f.Value, "no")
+			}
 		}
 	}
 	a.hasServer, a.hasDate = first[fieldServer] != 0, first[fieldDate] != 0
-	return true
 }
 
 // upstreamAnswer is what the head of an answer comes to.
@@ -167,56 +116,10 @@ type upstreamAnswer struct {
 	status        int
 	line          []byte // "200 OK"
 	contentLength int64  // -1: not said
-	hasLength     bool
-	hasEncoding   bool
-	chunked       bool
-	close         bool // the connection ends with the answer
 	hasServer     bool
 	hasDate       bool
 	buffering     bool
 	redirect      []byte // X-Accel-Redirect
-}
-
-// readField notes what one field means for the exchange.
-func (x *Exchange) readField(a *upstreamAnswer, kind answerField, f http1.Field) bool {
-	ignore := x.upstream.conf.ignore
-	switch kind {
-	case fieldContentLength:
-		n, ok := digits(string(f.Value))
-		if !ok {
-			x.Logf(logError, "upstream sent invalid \"Content-Length\" header: \"%s: %s\" while reading response header from upstream", f.Name, f.Value)
-			return false
-		}
-		a.contentLength, a.hasLength = n, true
-	case fieldTransferEncoding:
-		if !equalFold(f.Value, "chunked") {
-			x.Logf(logError, "upstream sent unknown \"Transfer-Encoding\": %q while reading response header from upstream", f.Value)
-			return false
-		}
-		a.chunked, a.hasEncoding = true, true
-	case fieldConnection:
-		if hasToken(f.Value, "close") {
-			a.close = true
-		}
-	case fieldAccelRedirect:
-		if ignore&ignoreRedirect == 0 {
-			a.redirect = f.Value
-		}
-	case fieldAccelBuffering:
-		if ignore&ignoreBuffering != 0 {
-			break
-		}
-		if equalFold(f.Value, "no") {
-			a.buffering = false
-		} else if equalFold(f.Value, "yes") {
-			a.buffering = true
-		}
-	}
-	if a.hasLength && a.hasEncoding {
-		x.Logf(logError, "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time while reading response header from upstream")
-		return false
-	}
-	return true
 }
 
 // takeAnswer puts the head of the answer into x.Out

@@ -162,7 +162,7 @@ func setUpstreamServer(l *Level, d *parser.Directive) error {
 	}
 	u, problem := parseUpstreamURL(d.Args[0].Value, 80, false)
 	if problem == "" {
-		if s.addresses = u.resolve(); len(s.addresses) == 0 {
+		if s.addresses = u.resolve(l.c.opts.Offline); len(s.addresses) == 0 {
 			problem = "host not found"
 		}
 	}
@@ -352,14 +352,14 @@ func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, 
 		}
 		return nil, &confError{text: fmt.Sprintf("upstream %q may not have port %d in %s", u.host, u.port, placeText(d.End)), whole: true, arg: d.Args[0]}
 	}
-	key := fmt.Sprintf("%s %d", lower(u.host), u.port)
+	key := implicitKey(lower(u.host), u.port)
 	if g := t.groups[key]; g != nil {
 		return g, nil
 	}
 	g := &upstreamBlock{name: u.host, noPort: u.noPort, port: u.port, place: d.End}
 	t.groups[key] = g
 	l.AtFinish(func() {
-		addresses := u.resolve()
+		addresses := u.resolve(l.c.opts.Offline)
 		if len(addresses) == 0 {
 			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "", "the name cannot be resolved now; nginx needs it when it starts",
 				"host not found in upstream %q in %s", u.host, placeText(d.End))

@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"math"
 	"sync"
 	"syscall"
 	"time"
@@ -16,32 +14,39 @@ import (
 // body of the answer on.
 
 // clientWatch connects the client's side with the connection to the server: if
-// the client goes away, waiting for the server ends.
+// the client goes away, waiting for the server ends. It belongs to the client's
+// connection, so that a late call can only be about that client.
 type clientWatch struct {
 	mu   sync.Mutex
 	conn *upstreamConn
-	gone bool
+	left bool
 	call func() // goes to stream.watch; made once
+}
+
+func newClientWatch() *clientWatch {
+	w := &clientWatch{}
+	w.call = func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.left = true
+		if w.conn != nil {
+			w.conn.Abort()
+		}
+	}
+	return w
 }
 
 // watchClient begins to look whether the client goes away.
 func (x *Exchange) watchClient() {
 	u := &x.upstream
-	if u.watch == nil {
-		w := &clientWatch{}
-		w.call = func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.gone = true
-			if w.conn != nil {
-				w.conn.abort()
-			}
+	if _, one := x.stream.(*http1Stream); !one {
+		u.watch = newClientWatch() // several exchanges share the connection
+	} else {
+		if x.client.watch == nil {
+			x.client.watch = newClientWatch()
 		}
-		u.watch = w
+		u.watch = x.client.watch
 	}
-	u.watch.mu.Lock()
-	u.watch.gone, u.watch.conn = false, nil
-	u.watch.mu.Unlock()
 	u.watching = true
 	x.stream.watch(u.watch.call)
 }
@@ -58,7 +63,7 @@ func (s *upstreamScratch) gone() bool {
 	}
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
-	return s.watch.gone
+	return s.watch.left
 }
 
 // use makes conn the connection that ends when the client goes away. False
@@ -71,7 +76,7 @@ func (s *upstreamScratch) use(conn *upstreamConn) bool {
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
 	s.watch.conn = conn
-	return !s.watch.gone
+	return !s.watch.left
 }
 
 // take ends the use of the connection.
@@ -92,7 +97,7 @@ func (s *upstreamScratch) drop() {
 func (s *upstreamScratch) countSent() {
 	if s.conn != nil {
 		st := s.state()
-		st.sent, st.received = s.conn.sent, s.conn.received
+		st.sent, st.received = s.conn.BytesOut, s.conn.BytesIn
 	}
 }
 
@@ -102,8 +107,8 @@ func (s *upstreamScratch) keepOrClose() {
 	if conn == nil {
 		return
 	}
-	if s.sentAll && conn.reusable() && !s.answer.close && s.block != nil && s.block.idle != nil && s.peer != nil {
-		conn.rest()
+	if s.sentAll && conn.Reusable() && s.block != nil && s.block.idle != nil && s.peer != nil {
+		conn.Rest()
 		if s.block.idle.Put(s.peer, s.poolKey(), conn, conn.requests, conn.born, nanos()) {
 			return
 		}
@@ -132,11 +137,11 @@ func (x *Exchange) connect(c *proxyConf) verdict {
 			if !ok {
 				break
 			}
-			if !x.idempotent() && conn.closedByServer() {
+			if !x.idempotent() && conn.Stale() {
 				conn.close()
 				continue
 			}
-			conn.begin(true)
+			conn.begin(u.conf, true)
 			u.state().connect = 0
 			if !u.use(conn) {
 				return x.attemptFailed(io.EOF, "")
@@ -159,7 +164,7 @@ func (x *Exchange) connect(c *proxyConf) verdict {
 		}
 		u.state().connect = nanos() - u.since
 	}
-	conn.begin(false)
+	conn.begin(u.conf, false)
 	return verdict{}
 }
 
@@ -237,36 +242,34 @@ type clientFault struct{ code Code }
 
 func (e *clientFault) Error() string { return "the client's side failed" }
 
-// sendRequest sends the request: head and small bodies in one write.
-func (x *Exchange) sendRequest(c *proxyConf) error {
+// sendRequest sends the request but for its last piece, which is returned: it
+// goes out together with the wait for the answer. A small body is joined to the
+// head.
+func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
 	u := &x.upstream
 	u.action, u.sent = sending, true
-	head, rest := u.head, []byte(nil)
 	if u.streaming {
-		return x.sendStream(c)
+		return nil, x.sendStream()
 	}
+	head, body := u.head, []byte(nil)
 	if c.body == nil && c.passBody {
-		rest = x.body.data
+		body = x.body.data
 	}
-	if n := len(head); len(rest) > 0 && len(rest) <= joined {
-		head, rest = append(head, rest...), nil
+	n := len(head)
+	switch {
+	case len(body) > 0 && len(body) <= joined:
+		head, body = append(head, body...), nil
 		u.head = head[:n] // keeps the room for the next time
-	}
-	if err := u.conn.send(head, u.conf.sendTimeout); err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		if err := u.conn.send(rest, u.conf.sendTimeout); err != nil {
-			return err
+	case c.body == nil && c.passBody && x.body.file != nil:
+		if err := u.conn.Send(head); err != nil {
+			return nil, err
 		}
+		head, err = nil, x.sendFileBody()
+	case len(body) > 0:
+		err, head = u.conn.Send(head), body
 	}
-	if c.body == nil && c.passBody && x.body.file != nil {
-		if err := x.sendFileBody(); err != nil {
-			return err
-		}
-	}
-	u.sentAll = true
-	return nil
+	u.sentAll = err == nil
+	return head, err
 }
 
 // sendFileBody sends a body that did not fit in memory.
@@ -281,7 +284,7 @@ func (x *Exchange) sendFileBody() error {
 			x.Logf(logCrit, "%s", SystemError("pread()", x.body.path, err))
 			return &clientFault{500}
 		}
-		if err := u.conn.send(buf[:n], u.conf.sendTimeout); err != nil {
+		if err := u.conn.Send(buf[:n]); err != nil {
 			return err
 		}
 		offset += int64(n)
@@ -291,7 +294,7 @@ func (x *Exchange) sendFileBody() error {
 
 // sendStream passes the body on while it comes. It ends early when the server
 // answers before it has read everything.
-func (x *Exchange) sendStream(c *proxyConf) error {
+func (x *Exchange) sendStream() error {
 	u := &x.upstream
 	x.bodyRead = true
 	if code := x.expectBody(); code != OK {
@@ -302,7 +305,7 @@ func (x *Exchange) sendStream(c *proxyConf) error {
 	buf := *pooled
 	out := append(buf[:0], u.head...)
 	if len(out) > len(buf)/2 { // a head that leaves no room goes first
-		if err := u.conn.send(out, u.conf.sendTimeout); err != nil {
+		if err := u.conn.Send(out); err != nil {
 			return err
 		}
 		out = buf[:0]
@@ -318,7 +321,7 @@ func (x *Exchange) sendStream(c *proxyConf) error {
 			return &clientFault{x.bodyFailed(err)}
 		}
 		out = frameChunk(out, buf[at:at+n], u.chunked, err == io.EOF)
-		if err := u.conn.send(out, u.conf.sendTimeout); err != nil {
+		if err := u.conn.Send(out); err != nil {
 			return err
 		}
 		out = buf[:0]
@@ -326,7 +329,7 @@ func (x *Exchange) sendStream(c *proxyConf) error {
 			u.sentAll = true
 			return nil
 		}
-		if u.conn.answered() {
+		if u.conn.Stale() {
 			x.keepAlive = false
 			return nil
 		}
@@ -357,30 +360,28 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 	u := &x.upstream
 	u.action = readingBody
 	rate := rateLimit(x, c.limitRate)
-	held := int64(0)
+	if u.answer.buffering && (rate.bytes > 0 || u.answer.contentLength > spoolFrom) {
+		return x.spoolAnswer(c, rate)
+	}
+	held, total := int64(0), int64(0)
 	for {
-		most := math.MaxInt
-		if rate.bytes > 0 && u.answer.buffering {
-			most = rate.wait(most)
-		}
-		p, err := u.conn.next(most, u.conf.readTimeout)
-		u.state().length += int64(len(p))
-		rate.count(len(p))
+		p, err := u.conn.Next()
 		if err != nil && err != io.EOF {
-			return x.bodyBroken(p, err)
+			return x.bodyBroken(err)
 		}
+		u.state().length += int64(len(p))
 		last := err == io.EOF
-		if last && c.passTrailers {
-			x.takeTrailers(c)
+		if last {
+			x.endAnswer(c)
 		}
-		if len(p) > 0 || last {
-			if x.WriteBody(p, last) != nil {
-				return Abort
-			}
+		if x.WriteBody(p, last) != nil {
+			return Abort
 		}
 		if last {
-			x.warnExcess()
 			return Done
+		}
+		if total += int64(len(p)); u.answer.buffering && total > spoolFrom {
+			return x.spoolAnswer(c, rate)
 		}
 		// nginx passes full buffers on while it waits for more
 		if held += int64(len(p)); !u.answer.buffering || held >= u.conf.buffers.Size {
@@ -393,36 +394,26 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 	}
 }
 
-// warnExcess notes that a server sent more than it announced.
-func (x *Exchange) warnExcess() {
-	c := x.upstream.conn
-	if c.r == c.w {
-		return
+// endAnswer lets the server go when its answer is complete: it need not wait
+// for the client.
+func (x *Exchange) endAnswer(c *proxyConf) {
+	if c.passTrailers {
+		x.takeTrailers(c)
 	}
-	switch c.framing {
-	case byLength:
-		x.logUpstream(logWarn, "upstream sent more data than specified in \"Content-Length\" header")
-	case byChunks:
-		x.logUpstream(logWarn, "upstream sent data after final chunk")
-	case noBody, byClose:
-	}
+	x.leaveServer()
 }
 
 // bodyBroken ends an answer that the server did not complete. The client gets
 // what there is, and a connection that closes without the rest.
-func (x *Exchange) bodyBroken(rest []byte, err error) Code {
+func (x *Exchange) bodyBroken(err error) Code {
 	call := "recv()"
 	if x.upstream.answer.buffering {
 		call = "readv()"
 	}
-	if errors.Is(err, errChunks) {
-		x.logUpstream(logError, "%s", err)
+	if errors.Is(err, http1.ErrChunk) || errors.Is(err, http1.ErrTrailers) {
+		x.logUpstream(logError, "upstream sent invalid chunked response")
 	} else if v := x.attemptFailed(err, call); v.next == nextTimeout {
 		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
-	}
-	x.upstream.answer.close = true
-	if len(rest) > 0 {
-		_ = x.WriteBody(rest, false)
 	}
 	_ = x.stream.flush()
 	return Abort
@@ -431,10 +422,15 @@ func (x *Exchange) bodyBroken(rest []byte, err error) Code {
 // takeTrailers passes trailers on (proxy_pass_trailers).
 func (x *Exchange) takeTrailers(c *proxyConf) {
 	u := &x.upstream
-	u.trailers, _ = parseFields(u.trailers[:0], x.keep(u.conn.trailers))
+	fields, err := u.conn.Trailers(u.trailers[:0])
+	if u.trailers = fields; err != nil {
+		return
+	}
 	for i := range u.trailers {
-		if !c.hidden.has(&u.trailers[i]) {
-			x.Out.Trailers = append(x.Out.Trailers, u.trailers[i])
+		f := &u.trailers[i]
+		f.Name, f.Value = x.keep(f.Name), x.keep(f.Value)
+		if !c.hidden.has(f) {
+			x.Out.Trailers = append(x.Out.Trailers, *f)
 		}
 	}
 }
@@ -471,134 +467,42 @@ func (r *limiter) wait(most int) int {
 
 func (r *limiter) count(n int) { r.sent += int64(n) }
 
-// readHead reads the head of the answer, past interim answers, and takes it
-// apart (ngx_http_proxy_process_status_line, ngx_http_proxy_process_header).
-func (x *Exchange) readHead(c *proxyConf) error {
-	u, conn := &x.upstream, x.upstream.conn
-	for interim := 0; ; interim++ {
-		head, err := x.receiveHead(c)
-		if err != nil {
-			return err
-		}
-		status, line, ok := parseStatusLine(head)
-		if !ok {
-			x.logUpstream(logError, "upstream sent no valid HTTP/1.0 header")
-			return errInvalidHead
-		}
-		a := &u.answer
-		*a = upstreamAnswer{status: status, line: x.keep(line), contentLength: -1, buffering: u.conf.buffering}
-		a.close = head[7] == '0'
-		_, rest, _ := bytes.Cut(head, []byte("\n"))
-		parsed, bad := parseFields(u.parsed[:0], rest)
-		u.parsed = parsed
-		if bad != nil {
-			x.logUpstream(logError, "upstream sent invalid header: %q", bad)
-			return errInvalidHead
-		}
-		if status < 200 && status != 101 { // Unlike nginx, which takes all but 103 for the final answer.
-			conn.r += len(head)
-			if interim == maxInterim {
-				x.logUpstream(logError, "upstream sent too many interim responses")
-				return errInvalidHead
-			}
-			continue
-		}
-		if st := u.state(); st.status == 0 {
-			st.status = status
-		}
-		if !x.readFields(parsed) {
-			return errInvalidHead
-		}
-		conn.r += len(head)
-		return x.frameAnswer()
-	}
-}
-
-// maxInterim is how many interim answers a server may send.
-const maxInterim = 16
-
-// receiveHead reads until the empty line. The head stays in the buffer.
-func (x *Exchange) receiveHead(c *proxyConf) ([]byte, error) {
-	conn := x.upstream.conn
-	limit := int(min(c.bufferSize, int64(len(conn.buf))))
-	seen := 0
-	for {
-		if n := headEnd(conn.buf[conn.r:conn.w], seen); n > 0 && n <= limit {
-			return conn.buf[conn.r : conn.r+n], nil
-		}
-		seen = max(conn.w-conn.r-3, 0)
-		if conn.w-conn.r >= limit {
-			x.logUpstream(logError, "upstream sent too big header")
-			return nil, errInvalidHead
-		}
-		if err := conn.fill(x.upstream.conf.readTimeout); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// headEnd gives the length of a head with its empty line, 0 when it has not
-// arrived whole. The bytes before seen have been looked at.
-func headEnd(b []byte, seen int) int {
-	for i := seen; i < len(b); {
-		n := bytes.IndexByte(b[i:], '\n')
-		if n < 0 {
-			return 0
-		}
-		i += n + 1
-		switch {
-		case i < len(b) && b[i] == '\n':
-			return i + 1
-		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
-			return i + 2
-		}
-	}
-	return 0
-}
-
-// parseStatusLine reads "HTTP/1.x 200 OK". line is what follows the version.
-func parseStatusLine(head []byte) (status int, line []byte, ok bool) {
-	text, _, _ := bytes.Cut(head, []byte("\n"))
-	text = bytes.TrimSuffix(text, []byte("\r"))
-	if len(text) < 12 || string(text[:7]) != "HTTP/1." || text[7] < '0' || text[7] > '9' || text[8] != ' ' || !isFieldValue(text) {
-		return 0, nil, false
-	}
-	line = text[9:]
-	n, digitsOnly := digits(string(line[:3]))
-	if !digitsOnly || n < 100 || len(line) > 3 && line[3] != ' ' {
-		return 0, nil, false
-	}
-	return int(n), line, true
-}
-
-// frameAnswer decides where the body of the answer ends.
-func (x *Exchange) frameAnswer() error {
+// readHead sends what is left of the request, reads the head of the answer past
+// interim ones, and takes it apart. Unlike nginx, which takes all interim
+// answers but 103 for the final one.
+func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 	u := &x.upstream
-	a, conn := &u.answer, u.conn
+	limit := int(c.bufferSize)
+	r := &u.response
+	err := u.conn.ReadResponse(request, r, &http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}, u.isHead, nil)
+	var refused *http1.ParseError
 	switch {
-	case a.status == 101:
+	case err == nil:
+	case errors.As(err, &refused):
+		u.action = readingHead
+		x.logUpstream(logError, "%s", refused.Reason)
+		return errInvalidHead
+	default:
+		return err
+	}
+	u.action = readingHead
+	u.answer = upstreamAnswer{status: r.Status, line: x.keep(r.Line), contentLength: r.ContentLength, buffering: u.conf.buffering}
+	if st := u.state(); st.status == 0 {
+		st.status = r.Status
+	}
+	if r.Status == 101 {
 		if _, asked := x.Header(http1.Upgrade); !asked { // Unlike nginx, which passes it on.
 			x.logUpstream(logError, "upstream switched protocols without being asked")
 			return errInvalidHead
 		}
-		conn.framing = byClose
-	case a.status == 204 || a.status == 304 || u.isHead:
-		conn.framing, conn.ended = noBody, true
-		if a.chunked {
-			a.contentLength = -1
-		}
-	case a.chunked:
-		conn.framing = byChunks
-		a.contentLength = -1
-	case a.contentLength == 0:
-		conn.framing, conn.ended = noBody, true
-	case a.contentLength > 0:
-		conn.framing, conn.remaining = byLength, a.contentLength
-	default:
-		conn.framing = byClose
 	}
+	x.readFields(r.Fields)
 	return nil
 }
+
+// maxAnswerFields bounds the number of fields in an answer; their size is
+// bounded by the size of the head.
+const maxAnswerFields = 1000
 
 // isConnectError tells the failures of connecting that nginx takes for ordinary
 // (ngx_event_connect_peer).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -46,9 +47,9 @@ type upstreamScratch struct {
 
 	// the answer
 	answer   upstreamAnswer
-	parsed   []http1.Field // in the buffer of the connection
-	fields   []http1.Field // as received
-	kinds    []answerField // of fields
+	response http1.Response // its slices are in the buffer of the connection
+	fields   []http1.Field  // as received
+	kinds    []answerField  // of fields
 	trailers []http1.Field
 
 	attempt  upstream.Attempt
@@ -99,7 +100,7 @@ func (s *upstreamScratch) recycle() upstreamScratch {
 	clear(s.trailers)
 	return upstreamScratch{
 		head: head, states: s.states[:0], fields: s.fields[:0], kinds: s.kinds[:0], trailers: s.trailers[:0],
-		parsed: s.parsed[:0], watch: s.watch,
+		response: http1.Response{Fields: s.response.Fields[:0]},
 	}
 }
 
@@ -199,7 +200,7 @@ func (x *Exchange) findGroup(url *upstreamURL) Code {
 		return 502
 	}
 	var peers []upstream.Peer
-	for _, a := range url.resolve() {
+	for _, a := range url.resolve(true) {
 		peers = append(peers, upstream.Peer{Name: a.name, Network: a.network, Address: a.address, Server: url.text, MaxFails: 1, FailTimeout: 10 * time.Second})
 	}
 	group, err := upstream.NewGroup(url.host, peers, upstream.RoundRobin)
@@ -290,15 +291,17 @@ func (x *Exchange) exchangeHead(c *proxyConf) verdict {
 		if v := x.connect(c); v != (verdict{}) {
 			return v
 		}
-		sendErr := x.sendRequest(c)
+		request, sendErr := x.sendRequest(c)
 		if fault := (*clientFault)(nil); errors.As(sendErr, &fault) {
 			return verdict{code: fault.code}
 		}
 		if sendErr != nil && !isReset(sendErr) {
 			return x.attemptFailed(sendErr, "writev()")
 		}
-		u.action = readingHead // a server may answer before it has read all
-		err := x.readHead(c)
+		if len(request) == 0 {
+			u.action = readingHead
+		}
+		err := x.readHead(c, request) // a server may answer before it has read all
 		if err == nil {
 			return verdict{}
 		}
@@ -307,12 +310,23 @@ func (x *Exchange) exchangeHead(c *proxyConf) verdict {
 			u.fresh = true
 			continue
 		}
+		if sendErr == nil && isWrite(err) {
+			sendErr = err
+		}
 		if sendErr != nil {
 			u.action = sending
 			return x.attemptFailed(sendErr, "writev()")
 		}
+		u.action = readingHead
 		return x.attemptFailed(err, "recv()")
 	}
+}
+
+// isWrite says whether an error comes from writing.
+func isWrite(err error) bool {
+	var call *os.SyscallError
+	var e *http1.Error
+	return errors.As(err, &call) && call.Syscall == "write" || errors.As(err, &e) && e.Op == "send"
 }
 
 // idempotent says whether the request may be sent a second time

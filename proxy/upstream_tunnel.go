@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"proxyctl/proxy/sock"
 )
 
 // Upgraded connections: bytes pass both ways until one side ends
@@ -26,12 +28,17 @@ func (x *Exchange) switchProtocols(c *proxyConf) Code {
 	if err != nil {
 		return Abort
 	}
-	t := tunnel{client: client, server: u.conn.net, idle: c.readTimeout}
-	t.run(early, u.conn.buf[u.conn.r:u.conn.w])
-	u.conn.r = u.conn.w
+	server, answer := u.conn.Detach()
+	u.conn.sock.SetTimeout(0)
+	if s, ok := client.(*sock.Conn); ok {
+		s.SetTimeout(0)
+	}
+	t := tunnel{client: client, server: server, idle: c.readTimeout}
+	t.run(early, answer)
 	x.bodySent += t.down.Load()
 	u.state().length += t.down.Load()
-	u.conn.sent += t.up.Load()
+	u.conn.BytesIn += t.down.Load()
+	u.conn.BytesOut += t.up.Load()
 	if t.timedOut.Load() {
 		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
 	}

@@ -127,13 +127,18 @@ type peerAddress struct {
 }
 
 // resolve gives the addresses of u, IPv4 before IPv6 as nginx orders them. It
-// asks the system's resolver for names.
-func (u *upstreamURL) resolve() []peerAddress {
+// asks the system's resolver for names, unless it is to work offline: the name
+// is the address then.
+func (u *upstreamURL) resolve(offline bool) []peerAddress {
 	if u.unix {
 		return []peerAddress{{"unix:" + u.host, "unix", u.host}}
 	}
 	if u.addr.IsValid() {
 		return []peerAddress{inetAddress(u.addr, u.port)}
+	}
+	if offline {
+		name := u.host + ":" + strconv.Itoa(int(u.port))
+		return []peerAddress{{name, "tcp", name}}
 	}
 	ips, err := net.LookupIP(u.host)
 	if err != nil {
@@ -157,6 +162,3 @@ func inetAddress(a netip.Addr, port uint16) peerAddress {
 	text := netip.AddrPortFrom(a, port).String()
 	return peerAddress{text, "tcp", text}
 }
-
-// portString is the port in digits.
-func (u *upstreamURL) portString() string { return strconv.Itoa(int(u.port)) }
