@@ -137,6 +137,9 @@ func (x *Exchange) SendHead() Code {
 	if s := x.Out.Status; x.Out.LastModified != -1 && s != 200 && s != 206 && s != 304 {
 		x.Out.LastModified = -1
 	}
+	if i, move := x.Out.location, x.table.opts.Location; i >= 0 && move != nil {
+		x.Out.Fields[i].Value = move(x.Out.Fields[i].Value)
+	}
 	x.headSent = true
 	if err := x.stream.writeHead(x); err != nil {
 		x.fail()

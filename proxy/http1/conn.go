@@ -48,6 +48,7 @@ type Conn struct {
 
 	buf        []byte
 	start, end int // what has been read and not used
+	bodyAt     int // where the body may be read to: the head before it is in use
 
 	body      bodyState
 	left      int64
@@ -275,6 +276,7 @@ func (c *Conn) process() bool {
 			return false
 		}
 		c.start += n
+		c.bodyAt = c.start
 		c.begin()
 		if c.raw && c.needsReads() {
 			c.slow = true
@@ -473,16 +475,25 @@ func (c *Conn) more() error {
 	if err := c.Continue(); err != nil {
 		return err
 	}
-	c.start, c.end = 0, 0
-	c.acquire()
+	if len(c.buf)-c.bodyAt < 4<<10 {
+		c.moveHead()
+	}
+	c.start, c.end = c.bodyAt, c.bodyAt
 	c.sock.SetTimeout(c.bodyTimeout)
-	n, err := c.nc.Read(c.buf)
-	c.end = n
+	n, err := c.nc.Read(c.buf[c.bodyAt:])
+	c.end += n
 	c.BytesIn += int64(n)
 	if n > 0 {
 		return nil
 	}
 	return bodyError(err)
+}
+
+// moveHead makes room behind a head that fills the buffer. The head stays where
+// it is: only the Conn lets go of that memory.
+func (c *Conn) moveHead() {
+	c.buf = *buffers.Get().(*[]byte)
+	c.bodyAt = 0
 }
 
 // BodyError is a body that cannot be read. Status is 400 for a malformed one or
