@@ -19,6 +19,7 @@ type ClientConn struct {
 	sock *sock.Conn
 	raw  bool
 
+	pooled     *[]byte // what buf came from; nil for one of its own
 	buf        []byte
 	start, end int
 	body       bodyState
@@ -74,7 +75,8 @@ const maxInterim = 16
 // the request was HEAD.
 func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool, interim func(*Response)) error {
 	if c.buf == nil {
-		c.buf = *buffers.Get().(*[]byte)
+		c.pooled = buffers.Get().(*[]byte)
+		c.buf = *c.pooled
 		c.start, c.end = 0, 0
 	}
 	for interims := 0; ; {
@@ -286,11 +288,10 @@ func (c *ClientConn) Rest() {
 }
 
 func (c *ClientConn) putBuffer() {
-	if len(c.buf) == bufferSize {
-		b := c.buf
-		buffers.Put(&b)
+	if c.pooled != nil {
+		buffers.Put(c.pooled)
 	}
-	c.buf = nil
+	c.buf, c.pooled = nil, nil
 	c.start, c.end = 0, 0
 }
 

@@ -46,6 +46,8 @@ type Conn struct {
 	sock    *sock.Conn // under nc; for timeouts
 	raw     bool       // nc is sock: requests are served inside its Loop
 
+	pooledBuf  *[]byte // what buf came from; nil for one of its own
+	pooledOut  *[]byte
 	buf        []byte
 	start, end int // what has been read and not used
 	bodyAt     int // where the body may be read to: the head before it is in use
@@ -240,7 +242,8 @@ func (c *Conn) room() bool {
 
 func (c *Conn) acquire() {
 	if c.buf == nil {
-		c.buf = *buffers.Get().(*[]byte)
+		c.pooledBuf = buffers.Get().(*[]byte)
+		c.buf = *c.pooledBuf
 		c.start, c.end = 0, 0
 	}
 }
@@ -248,19 +251,20 @@ func (c *Conn) acquire() {
 // release gives the buffers back while nothing is going on.
 func (c *Conn) release() {
 	c.putBuffer()
-	if c.Out != nil && cap(c.Out) <= maxKeptOutput {
-		out := c.Out[:0]
-		outputs.Put(&out)
+	if c.pooledOut != nil {
+		if cap(c.Out) <= maxKeptOutput {
+			*c.pooledOut = c.Out[:0]
+		}
+		outputs.Put(c.pooledOut)
 	}
-	c.Out = nil
+	c.Out, c.pooledOut = nil, nil
 }
 
 func (c *Conn) putBuffer() {
-	if len(c.buf) == bufferSize {
-		b := c.buf
-		buffers.Put(&b)
+	if c.pooledBuf != nil {
+		buffers.Put(c.pooledBuf)
 	}
-	c.buf = nil
+	c.buf, c.pooledBuf = nil, nil
 }
 
 // process answers the requests in the buffer. False: leave the Loop.
@@ -328,7 +332,8 @@ func (c *Conn) dispatch() {
 	c.bodyTimeout, c.sendTimeout = c.cfg.BodyTimeout, c.cfg.SendTimeout
 	c.sent = false
 	if c.Out == nil {
-		c.Out = *outputs.Get().(*[]byte)
+		c.pooledOut = outputs.Get().(*[]byte)
+		c.Out = *c.pooledOut
 	}
 	c.handler(c)
 	if c.hijacked {
@@ -492,7 +497,7 @@ func (c *Conn) more() error {
 // moveHead makes room behind a head that fills the buffer. The head stays where
 // it is: only the Conn lets go of that memory.
 func (c *Conn) moveHead() {
-	c.buf = *buffers.Get().(*[]byte)
+	c.buf, c.pooledBuf = make([]byte, bufferSize), nil
 	c.bodyAt = 0
 }
 
