@@ -37,9 +37,12 @@ func (p *process) updateCertificates(sites []proxy.CertSite) {
 func certSites(sites []proxy.CertSite) []certs.Site {
 	out := make([]certs.Site, len(sites))
 	for i, s := range sites {
-		out[i] = certs.Site{ID: s.ID, Names: s.Names, Listen: s.Listen, Place: s.Place}
+		out[i] = certs.Site{ID: s.ID, Names: s.Names, Place: s.Place}
+		for _, a := range s.Listen {
+			out[i].Listen = append(out[i].Listen, a.String())
+		}
 		for _, pair := range s.Pairs {
-			out[i].Pairs = append(out[i].Pairs, certs.Pair(pair))
+			out[i].Pairs = append(out[i].Pairs, certs.Pair{Cert: pair.Certificate, Key: pair.Key})
 		}
 	}
 	return out
