@@ -71,11 +71,10 @@ func stateVariable(name string, one func(dst []byte, s *upstreamState) []byte) V
 		}
 		for i := 0; ; {
 			dst = one(dst, &states[i])
-			peer := states[i].peer
 			if i++; i == len(states) {
 				return dst, true
 			}
-			if peer != "" {
+			if states[i].peer != "" {
 				dst = append(dst, ", "...)
 				continue
 			}

@@ -380,11 +380,13 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 		if last {
 			return Done
 		}
-		if total += int64(len(p)); u.answer.buffering && total > spoolFrom {
+		total += int64(len(p))
+		if u.answer.buffering && total > spoolFrom {
 			return x.spoolAnswer(c, rate)
 		}
 		// nginx passes full buffers on while it waits for more
-		if held += int64(len(p)); !u.answer.buffering || held >= u.conf.buffers.Size {
+		held += int64(len(p))
+		if waits := !u.conn.Buffered() && !u.conn.Reusable() && total != u.answer.contentLength; waits && (!u.answer.buffering || held >= u.conf.buffers.Size) {
 			held = 0
 			if x.stream.flush() != nil {
 				x.fail()

@@ -87,6 +87,9 @@ func (t *tunnel) pass(to, from net.Conn, first []byte, count *atomic.Int64) {
 	defer pieces.Put(pooled)
 	for {
 		_ = from.SetReadDeadline(time.Unix(0, t.last.Load()).Add(t.idle))
+		if t.over.Load() { // stop's deadline may just have been overwritten
+			return
+		}
 		n, err := from.Read(*pooled)
 		if n > 0 {
 			t.last.Store(nanos())
