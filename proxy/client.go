@@ -29,6 +29,7 @@ type client struct {
 	began    time.Time
 	requests int
 	http1    http1Stream
+	life     life         // what others see of the connection and do to it
 	watch    *clientWatch // what ends waiting for a server
 	peerName string       // text of remote, made once: $remote_addr
 }

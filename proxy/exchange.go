@@ -47,6 +47,7 @@ type Exchange struct {
 	bodyRead  bool // read whole, or being passed on
 	body      requestBody
 	reqLength int64
+	pipelined bool // it had arrived with the request before it
 
 	// finalizing
 	errorStatus int  // status that special responses carry
@@ -104,7 +105,7 @@ type Answer struct {
 	Charset       []byte
 	ContentLength int64 // -1: unknown
 	LastModified  int64 // seconds since 1970; -1: none
-	Server, Date  []byte
+	Server, Date  []byte        // nil: this server's own; empty: not sent here
 	Fields        []http1.Field // the rest, in order
 	Trailers      []http1.Field
 	location      int // index of Location in Fields; -1
@@ -165,7 +166,8 @@ var locationName = []byte("Location")
 
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
 
-// newExchange prepares an exchange for a request under the table of its client.
+// newExchange prepares an exchange for a request under a table that the caller
+// has acquired for it.
 func newExchange(c *client, s stream, t *Table) *Exchange {
 	x := exchanges.Get().(*Exchange)
 	x.client, x.stream, x.table = c, s, t
@@ -177,7 +179,7 @@ func newExchange(c *client, s stream, t *Table) *Exchange {
 		x.slots = make([]slot, t.slots)
 	}
 	x.slots = x.slots[:t.slots]
-	t.acquire()
+	c.life.begins(t)
 	return x
 }
 
@@ -186,7 +188,7 @@ const maxKept = 64 << 10
 
 // release ends the exchange. Nothing may refer to it afterwards.
 func (x *Exchange) release() {
-	t := x.table
+	c, t := x.client, x.table
 	x.body.close()
 	clear(x.slots)
 	arena := x.arena[:0]
@@ -202,6 +204,7 @@ func (x *Exchange) release() {
 		upstream: x.upstream.recycle(),
 	}
 	exchanges.Put(x)
+	c.life.ends()
 	t.release()
 }
 

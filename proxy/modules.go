@@ -12,6 +12,7 @@ func modules() []Module {
 		errlogModule(),
 		eventsModule(),
 		eventCoreModule(),
+		epollModule(),
 		regexModule(),
 		threadPoolModule(),
 		confModule(),

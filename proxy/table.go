@@ -5,25 +5,28 @@ import (
 	"sync/atomic"
 
 	"proxyctl/parser"
+	"proxyctl/proxy/http1"
 	"proxyctl/proxy/match"
 )
 
 // Table is one generation of everything compiled. It is never written after
 // Load; exchanges hold it until they end, then it is closed.
 type Table struct {
-	Main    mainConf
-	Servers []*Server
-	sockets []*socket
-	groups  map[string]*upstreamBlock
-	formats map[string]*logFormat
-	slots   int
-	opts    *Options
-	closers []func()
-	refs    atomic.Int64 // exchanges, and one for being current
+	Main     mainConf
+	Servers  []*Server
+	sockets  []*socket
+	groups   map[string]*upstreamBlock
+	formats  map[string]*logFormat
+	logs     map[string]*logSink // by path
+	logPaths []string            // in the order in which they were named
+	slots    int
+	opts     *Options
+	closers  []func()
+	refs     atomic.Int64 // exchanges, and one for being current
 }
 
 func newTable(o *Options) *Table {
-	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, formats: map[string]*logFormat{}}
+	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}}
 	t.refs.Store(1)
 	return t
 }
@@ -89,6 +92,8 @@ type endpoint struct {
 	fallback *Server // default_server, else the first
 	names    *match.Names[*Server]
 	regexes  []regexServer
+
+	connConfig atomic.Pointer[http1.ConnConfig] // made at first use
 
 	listens   []*listen
 	protocols struct { // what nginx remembers to warn about redefined protocols

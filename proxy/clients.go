@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"proxyctl/proxy/http1"
+	"proxyctl/proxy/sock"
+)
+
+// The connections of clients: where they are counted, limited and ended.
+
+// clientSet are all connections of a runtime.
+type clientSet struct {
+	accepted atomic.Uint64 // also the source of $connection
+	refused  atomic.Int64  // accepted beyond the limit
+	open     atomic.Int64
+	past     atomic.Int64 // requests of connections that have ended
+	shards   [clientShards]clientShard
+	warned   atomic.Int64 // second of the last warning about the limit
+}
+
+// clientShards spread the connections over several locks.
+const clientShards = 16
+
+type clientShard struct {
+	mu  sync.Mutex
+	all map[*client]struct{}
+	_   [40]byte // a cache line of its own
+}
+
+func (s *clientSet) shard(c *client) *clientShard { return &s.shards[c.id%clientShards] }
+
+func (s *clientSet) add(c *client) {
+	sh := s.shard(c)
+	sh.mu.Lock()
+	if sh.all == nil {
+		sh.all = map[*client]struct{}{}
+	}
+	sh.all[c] = struct{}{}
+	sh.mu.Unlock()
+}
+
+func (s *clientSet) remove(c *client) {
+	sh := s.shard(c)
+	sh.mu.Lock()
+	if _, known := sh.all[c]; known {
+		delete(sh.all, c)
+		s.past.Add(c.life.requests.Load())
+		s.open.Add(-1)
+	}
+	sh.mu.Unlock()
+}
+
+// each calls f for every connection. f must not wait.
+func (s *clientSet) each(f func(*client)) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for c := range sh.all {
+			f(c)
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// wait returns when no connection is left or ctx is done.
+func (s *clientSet) wait(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.open.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *clientSet) stats() Stats {
+	st := Stats{Accepted: int64(s.accepted.Load()), Requests: s.past.Load()}
+	st.Handled = st.Accepted - s.refused.Load()
+	s.each(func(c *client) {
+		st.Active++
+		st.Requests += c.life.requests.Load()
+		if c.life.active.Load() > 0 {
+			st.Writing++
+		}
+	})
+	st.Waiting = st.Active - st.Writing
+	return st
+}
+
+// life is what others may see and do to a connection while its own goroutine
+// serves it.
+type life struct {
+	active   atomic.Int32          // requests being served
+	requests atomic.Int64          // served so far, these included
+	table    atomic.Pointer[Table] // of the latest request
+
+	mu       sync.Mutex
+	graceful func()
+	abort    func()
+	ending   ending
+}
+
+// ending says how far a connection has been asked to end.
+type ending uint8
+
+const (
+	goesOn ending = iota
+	endsGracefully
+	endsAtOnce
+)
+
+// onEnd says how the connection is asked to end: graceful lets requests in
+// flight end, abort does not. They are called from other goroutines, must not
+// wait, and may be called when the connection has ended already.
+func (f *life) onEnd(graceful, abort func()) {
+	f.mu.Lock()
+	f.graceful, f.abort = graceful, abort
+	ending := f.ending
+	f.mu.Unlock()
+	switch ending {
+	case endsGracefully:
+		graceful()
+	case endsAtOnce:
+		abort()
+	case goesOn:
+	}
+}
+
+// end asks the connection to end.
+func (f *life) end(atOnce bool) {
+	how := endsGracefully
+	if atOnce {
+		how = endsAtOnce
+	}
+	f.mu.Lock()
+	again := f.ending >= how
+	f.ending = max(f.ending, how)
+	call := f.graceful
+	if atOnce {
+		call = f.abort
+	}
+	f.mu.Unlock()
+	if !again && call != nil {
+		call()
+	}
+}
+
+// begins counts a request under a table.
+func (f *life) begins(t *Table) {
+	f.active.Add(1)
+	f.requests.Add(1)
+	f.table.Store(t)
+}
+
+// ends is the end of what begins began.
+func (f *life) ends() { f.active.Add(-1) }
+
+// admit lets a connection in, or says no. nginx counts for each worker the
+// connections of clients and upstreams; here it is those of clients, and the
+// process has the numbers of all its workers together.
+func (r *Runtime) admit(c *client) bool {
+	m := &c.table.Main
+	limit := m.maxConnections()
+	n := r.clients.open.Add(1)
+	if n > limit-limit/16 {
+		r.dropIdle(c, int(limit))
+	}
+	if r.clients.open.Load() <= limit {
+		return true
+	}
+	r.clients.open.Add(-1)
+	r.clients.refused.Add(1)
+	m.ErrorLog.logf(logAlert, "%d worker_connections are not enough", m.WorkerConnections)
+	return false
+}
+
+// dropIdle closes some idle connections for the sake of new ones, as nginx
+// does when few are left (ngx_drain_connections).
+func (r *Runtime) dropIdle(c *client, limit int) {
+	n := min(32, max(limit/16, 1))
+	r.clients.each(func(other *client) {
+		if n > 0 && other.life.active.Load() == 0 && other.life.requests.Load() > 0 {
+			other.life.end(false)
+			n--
+		}
+	})
+	now := time.Now().Unix()
+	if last := r.clients.warned.Load(); last != now && r.clients.warned.CompareAndSwap(last, now) {
+		m := &c.table.Main
+		m.ErrorLog.logf(logWarn, "%d worker_connections are not enough, reusing connections", m.WorkerConnections)
+	}
+}
+
+// handle serves an accepted connection to its end.
+func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
+	c := r.newClient(b, nc)
+	if !r.admit(c) {
+		_ = nc.Close()
+		return
+	}
+	r.clients.add(c)
+	defer r.clients.remove(c)
+	s := sock.New(nc, r.sweeper)
+	c.life.onEnd(s.Abort, s.Abort)
+	if r.closing.Load() {
+		c.life.end(false)
+	}
+	if c.endpoint.options.ssl {
+		c.serveTLS(s)
+		return
+	}
+	c.servePlain(s, nil)
+}
+
+// servePlain serves HTTP/1.x without TLS; read is what has been read already.
+func (c *client) servePlain(s *sock.Conn, read []byte) {
+	conn := http1.NewConn(s, s, c.endpoint.config(), c.serveHTTP1)
+	if len(read) > 0 {
+		conn.Prefill(read)
+	}
+	c.http1 = http1Stream{client: c, conn: conn}
+	c.life.onEnd(conn.Shutdown, conn.Abort)
+	conn.Serve()
+}
+
+// config gives what the connections of the endpoint have in common, made at
+// the first use.
+func (e *endpoint) config() *http1.ConnConfig {
+	if cfg := e.connConfig.Load(); cfg != nil {
+		return cfg
+	}
+	cfg := connConfig(&e.fallback.Level.Conf.Core)
+	e.connConfig.Store(cfg)
+	return cfg
+}
+
+// connConfig says how connections are read and written by the default server's
+// configuration.
+func connConfig(core *coreConf) *http1.ConnConfig {
+	cfg := &http1.ConnConfig{
+		Limits: http1.Limits{
+			Line:   int(core.LargeBuffers.Size),
+			Head:   int(core.LargeBuffers.Size) * core.LargeBuffers.Number,
+			Fields: core.MaxHeaders,
+		},
+		HeadTimeout: core.HeaderTimeout, IdleTimeout: core.KeepaliveTimeout,
+		BodyTimeout: core.BodyTimeout, SendTimeout: core.SendTimeout,
+	}
+	if core.LingeringClose != lingeringOff {
+		cfg.LingerTime, cfg.LingerTimeout = core.LingeringTime, core.LingeringTimeout
+		cfg.LingerAlways = core.LingeringClose == lingeringAlways
+	}
+	return cfg
+}
+
+// addrPort gives the address of a TCP connection, IPv4 as IPv4.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

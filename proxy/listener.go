@@ -1,0 +1,330 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listening sockets (src/core/ngx_connection.c).
+
+// boundSocket is a socket that is bound: it outlives the generations that name
+// its address.
+type boundSocket struct {
+	key       string
+	address   string // as nginx prints it
+	path      string // of a unix socket
+	first     *socket
+	listeners []net.Listener // several with reuseport
+	binding   atomic.Pointer[binding]
+	closed    atomic.Bool
+}
+
+// binding is whom a socket serves at present.
+type binding struct {
+	table  *Table
+	socket *socket
+}
+
+// The five tries of nginx to bind an address that is still in use.
+const (
+	bindTries = 5
+	bindPause = 500 * time.Millisecond
+)
+
+// bindAll binds all sockets or none. Addresses in use are tried again for two
+// seconds, for a server that is just ending.
+func bindAll(sockets []*socket, o *Options, log *errorLog) ([]*boundSocket, error) {
+	bound := make([]*boundSocket, len(sockets))
+	var last error
+	for try := range bindTries {
+		last = nil
+		for i, s := range sockets {
+			if bound[i] != nil {
+				continue
+			}
+			b, err := bind(s, o)
+			if err == nil {
+				bound[i] = b
+				continue
+			}
+			last = err
+			if !errors.Is(err, syscall.EADDRINUSE) {
+				unbind(bound, o)
+				return nil, err
+			}
+			log.logf(logEmerg, "%v", err)
+		}
+		if last == nil {
+			return bound, nil
+		}
+		if try < bindTries-1 {
+			log.logf(logNotice, "try again to bind() after 500ms")
+			time.Sleep(bindPause)
+		}
+	}
+	unbind(bound, o)
+	log.logf(logEmerg, "still could not bind()")
+	return nil, last
+}
+
+func unbind(bound []*boundSocket, o *Options) {
+	for _, b := range bound {
+		if b != nil {
+			b.close(o)
+		}
+	}
+}
+
+// bindError is a socket that could not be opened.
+type bindError struct {
+	text string
+	err  error
+}
+
+func (e *bindError) Error() string { return errorWithCode(e.text, e.err).Error() }
+
+func (e *bindError) Unwrap() error { return e.err }
+
+// bind opens the sockets of one address.
+func bind(s *socket, o *Options) (*boundSocket, error) {
+	b := &boundSocket{key: s.key(), path: s.path, first: s, address: s.fallback.address}
+	at := s.address
+	if o.Address != nil && s.network != "unix" {
+		if moved := o.Address(at); moved != at {
+			at = moved
+			b.address = at.String()
+		}
+	}
+	for range s.count() {
+		l, err := b.listen(s, at)
+		if err != nil {
+			b.close(o)
+			return nil, err
+		}
+		b.listeners = append(b.listeners, l)
+	}
+	return b, nil
+}
+
+// count is how many sockets share the address.
+func (s *socket) count() int {
+	if s.options.reuseport {
+		return runtime.GOMAXPROCS(0)
+	}
+	return 1
+}
+
+// listen opens one socket.
+func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error) {
+	if s.network == "unix" {
+		return b.listenUnix(s)
+	}
+	var set error
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { set = s.setOptions(int(fd)) })
+	}}
+	lc.SetMultipathTCP(s.options.multipath)
+	if k := s.options.keepalive; k.set && k.on {
+		lc.KeepAliveConfig = k.config()
+	}
+	l, err := lc.Listen(context.Background(), s.network, at.String())
+	if set != nil {
+		if err == nil {
+			_ = l.Close()
+		}
+		return nil, &bindError{fmt.Sprintf("setsockopt() %s failed", b.address), set}
+	}
+	if err != nil {
+		return nil, b.failed(err, s)
+	}
+	if err := setBacklog(l.(*net.TCPListener), s.backlog()); err != nil {
+		_ = l.Close()
+		return nil, b.failed(os.NewSyscallError("listen", err), s)
+	}
+	return l, nil
+}
+
+// listenUnix opens a unix socket that everybody may connect to. As in nginx a
+// file that is left over keeps it from being bound.
+func (b *boundSocket) listenUnix(s *socket) (net.Listener, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
+	if err != nil {
+		return nil, b.failed(err, s)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = os.Chmod(s.path, 0o666)
+	return l, nil
+}
+
+// failed words an error as nginx does.
+func (b *boundSocket) failed(err error, s *socket) error {
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		switch call.Syscall {
+		case "listen":
+			return &bindError{fmt.Sprintf("listen() to %s, backlog %d failed", b.address, s.backlog()), err}
+		case "socket":
+			return &bindError{fmt.Sprintf("socket() %s failed", b.address), err}
+		}
+	}
+	if errnoOf(err) == 0 { // a path that is too long
+		return fmt.Errorf("bind() to %s failed: %w", b.address, err)
+	}
+	return &bindError{fmt.Sprintf("bind() to %s failed", b.address), err}
+}
+
+// defaultBacklog is nginx's on Linux.
+const defaultBacklog = 511
+
+func (s *socket) backlog() int {
+	if s.options.backlog >= 0 {
+		return s.options.backlog
+	}
+	return defaultBacklog
+}
+
+// setOptions applies the parameters of listen before the socket is bound.
+func (s *socket) setOptions(fd int) error {
+	o := &s.options
+	type option struct {
+		on                 bool
+		level, name, value int
+	}
+	v6only := 0
+	if o.ipv6only {
+		v6only = 1
+	}
+	for _, p := range []option{
+		{o.reuseport, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
+		{s.network == "tcp6", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only},
+		{o.rcvbuf > 0, unix.SOL_SOCKET, unix.SO_RCVBUF, o.rcvbuf},
+		{o.sndbuf > 0, unix.SOL_SOCKET, unix.SO_SNDBUF, o.sndbuf},
+		{o.fastopen >= 0, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, o.fastopen},
+		{o.deferred, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1},
+	} {
+		if !p.on {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, p.level, p.name, p.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setBacklog(l *net.TCPListener, n int) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = unix.Listen(int(fd), n) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// config gives so_keepalive to the net package; what is not said stays the
+// system's.
+func (k keepaliveOption) config() net.KeepAliveConfig {
+	seconds := func(n int) time.Duration {
+		if n == 0 {
+			return -1
+		}
+		return time.Duration(n) * time.Second
+	}
+	c := net.KeepAliveConfig{Enable: true, Idle: seconds(k.idle), Interval: seconds(k.interval), Count: -1}
+	if k.probes > 0 {
+		c.Count = k.probes
+	}
+	return c
+}
+
+// renew applies the parameters of a new generation to a socket that stays.
+func (b *boundSocket) renew(s *socket, log *errorLog) {
+	for _, l := range b.listeners {
+		t, ok := l.(*net.TCPListener)
+		if !ok {
+			continue
+		}
+		err := setBacklog(t, s.backlog())
+		if err != nil {
+			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("listen() to %s, backlog %d failed, ignored", b.address, s.backlog()), err))
+		}
+	}
+}
+
+// serve accepts connections until the socket is closed.
+func (b *boundSocket) serve(r *Runtime) {
+	for _, l := range b.listeners {
+		go b.accept(r, l)
+	}
+}
+
+// fileShortage is how long accepting rests when there are no descriptors left.
+const fileShortage = 500 * time.Millisecond
+
+func (b *boundSocket) accept(r *Runtime, l net.Listener) {
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			go r.handle(b, nc)
+			continue
+		}
+		if b.closed.Load() || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		level, pause := logAlert, 10*time.Millisecond
+		switch errnoOf(err) {
+		case unix.ECONNABORTED:
+			level, pause = logError, 0
+		case unix.EMFILE, unix.ENFILE:
+			level, pause = logCrit, fileShortage
+		}
+		r.Logf(level, "%v", errorWithCode("accept4() failed", err))
+		time.Sleep(pause)
+	}
+}
+
+// close ends the socket, and removes its file.
+func (b *boundSocket) close(*Options) {
+	b.closed.Store(true)
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+	if b.path != "" && len(b.listeners) > 0 {
+		_ = os.Remove(b.path)
+	}
+}
+
+// cutEnv takes "NAME=value" of the env directive apart.
+func cutEnv(v string) (name, value string, ok bool) { return strings.Cut(v, "=") }
+
+// setPriority gives every thread a priority; further ones inherit it.
+func setPriority(n int, log *errorLog) {
+	threads, err := os.ReadDir("/proc/self/task")
+	for _, t := range threads {
+		tid, bad := strconv.Atoi(t.Name())
+		if bad != nil {
+			continue
+		}
+		if e := unix.Setpriority(unix.PRIO_PROCESS, tid, n); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = e
+		}
+	}
+	if err != nil {
+		log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("setpriority(%d) failed", n), err))
+	}
+}

@@ -1,0 +1,536 @@
+package proxy
+
+import (
+	"compress/gzip"
+	"strconv"
+	"strings"
+	"time"
+
+	"proxyctl/parser"
+)
+
+// Access logs: ngx_http_log_module. Formats are compiled to a list of steps;
+// lines are made in one buffer and written by one write, or gathered in the
+// buffer of the file.
+
+func logModule() Module {
+	return Module{
+		Name: "ngx_http_log_module",
+		Commands: []Command{
+			{Name: "log_format", In: InHTTP, Args: "2+", Repeat: true, Syntax: "name [escape=default | json | none] string ...",
+				Default: `combined "..."`, Doc: "Sets the format of access logs.", Set: setLogFormat},
+			{Name: "access_log", In: inHTTPLevels | InLocationIf | InLimitExcept, Args: "1+", Repeat: true,
+				Syntax:  "path [format [buffer=size] [gzip[=level]] [flush=time] [if=condition]] | off",
+				Default: "logs/access.log combined", Doc: "Sets the access log.", Set: setAccessLog},
+			{Name: "open_log_file_cache", In: inHTTPLevels, Args: "1-4",
+				Syntax:  "max=N [inactive=time] [min_uses=N] [valid=time] | off",
+				Default: "off", Doc: "Keeps log files open whose names have variables.", Set: setLogFileCache},
+		},
+		Init:   initLog,
+		Finish: finishLog,
+		Phase:  LogPhase,
+		Handler: func(c *Conf) Handler {
+			if c.Log.off || len(c.Log.logs) == 0 {
+				return nil
+			}
+			return c.Log.handle
+		},
+	}
+}
+
+// logConf is what the module knows at a level.
+type logConf struct {
+	off   bool
+	logs  []*accessLog
+	level *Level // that said off or logs
+	cache *logCache
+	// byDefault: logs is the one that counts when nobody says anything.
+	byDefault bool
+}
+
+// accessLog is one access_log directive.
+type accessLog struct {
+	format    *logFormat
+	condition *Value
+	// where to: one of the three
+	sink   *logSink
+	path   *Value
+	syslog *syslogPeer
+}
+
+// logFormat is one log_format directive.
+type logFormat struct {
+	name   string
+	escape escaping
+	steps  []logStep
+	place  parser.Range
+}
+
+// escaping is how the values of variables are made safe.
+type escaping uint8
+
+const (
+	escapeDefault escaping = iota
+	escapeJSON
+	escapeNone
+)
+
+// logStep appends a piece of a line: text, a special of this module, or a
+// variable.
+type logStep struct {
+	text    string
+	special func(dst []byte, x *Exchange, at *logMoment) []byte
+	v       *variable
+}
+
+// logMoment is when a line is written: every line of a request says the same.
+type logMoment struct {
+	now   time.Time
+	times *logTimes
+}
+
+const combinedFormat = `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`
+
+func initLog(c *Conf) { c.Log = logConf{byDefault: true} }
+
+func setLogFormat(l *Level, d *parser.Directive) error {
+	name := d.Args[0].Value
+	if name == "combined" || l.c.table.formats[name] != nil {
+		return sayAt(d.Args[0], "Y011", "give it another name", "duplicate \"log_format\" name \"%s\"", name)
+	}
+	f := &logFormat{name: name, place: d.End}
+	args := d.Args[1:]
+	if word, ok := strings.CutPrefix(args[0].Value, "escape="); ok {
+		switch word {
+		case "default":
+		case "json":
+			f.escape = escapeJSON
+		case "none":
+			f.escape = escapeNone
+		default:
+			return sayAt(args[0], "Y009", "default, json or none", "unknown log format escaping \"%s\"", word)
+		}
+		args = args[1:]
+	}
+	for _, a := range args {
+		if err := f.compile(l.c, a); err != nil {
+			return err
+		}
+	}
+	l.c.table.formats[name] = f
+	return nil
+}
+
+// compile adds the steps of a piece of a format.
+func (f *logFormat) compile(c *compiler, a parser.Arg) error {
+	for s := a.Value; s != ""; {
+		i := strings.IndexByte(s, '$')
+		if i != 0 {
+			if i < 0 {
+				i = len(s)
+			}
+			f.steps = append(f.steps, logStep{text: s[:i]})
+			s = s[i:]
+			continue
+		}
+		name, rest, err := logVariable(s, a)
+		if err != nil {
+			return err
+		}
+		if special := logSpecial(name); special != nil {
+			f.steps = append(f.steps, logStep{special: special})
+		} else {
+			f.steps = append(f.steps, logStep{v: c.vars.use(name)})
+		}
+		s = rest
+	}
+	return nil
+}
+
+// logVariable reads $name or ${name}. Captures are not known here: $1 is the
+// name of a variable.
+func logVariable(s string, a parser.Arg) (name, rest string, err error) {
+	invalid := sayAt(a, "", "a \"$\" begins a variable", "invalid parameter \"%s\"", s)
+	start := 1
+	bracket := strings.HasPrefix(s, "${")
+	if bracket {
+		start = 2
+	}
+	if len(s) == start {
+		return "", "", invalid
+	}
+	end := start
+	for end < len(s) && isNameByte(s[end]) {
+		end++
+	}
+	name, rest = s[start:end], s[end:]
+	if bracket {
+		if !strings.HasPrefix(rest, "}") {
+			return "", "", sayAt(a, "", "", "the closing bracket in \"%s\" variable is missing", name)
+		}
+		rest = rest[1:]
+	}
+	if name == "" {
+		return "", "", invalid
+	}
+	return name, rest, nil
+}
+
+// format finds a format for a directive that stands at a place: one that is
+// defined further down does not exist yet. Names are compared without case.
+func (c *compiler) logFormat(name string, at parser.Range) *logFormat {
+	if strings.EqualFold(name, "combined") {
+		return c.combined()
+	}
+	for known, f := range c.table.formats {
+		if strings.EqualFold(known, name) && parser.Compare(f.place, at) < 0 {
+			return f
+		}
+	}
+	return nil
+}
+
+// combined is the predefined format.
+func (c *compiler) combined() *logFormat {
+	f := c.table.formats["combined"]
+	if f == nil {
+		f = &logFormat{name: "combined"}
+		_ = f.compile(c, parser.Arg{Value: combinedFormat})
+		c.table.formats["combined"] = f
+	}
+	return f
+}
+
+func setAccessLog(l *Level, d *parser.Directive) error {
+	c := &l.Conf.Log
+	if c.level != l {
+		*c = logConf{level: l, cache: c.cache}
+	}
+	path := d.Args[0].Value
+	if path == "off" {
+		c.off = true
+		if len(d.Args) > 1 {
+			return sayAt(d.Args[1], "Y007", "off stands alone", "invalid parameter \"%s\"", d.Args[1].Value)
+		}
+		return nil
+	}
+	log := &accessLog{}
+	var file *logFile
+	var err error
+	switch {
+	case strings.HasPrefix(path, "syslog:"):
+		log.syslog, err = l.c.syslogPeer(d.Args[0])
+	case strings.Contains(path, "$"):
+		log.path, err = l.value(l.c.opts.prefixed(path))
+	default:
+		file = l.c.logFile(l.c.opts.prefixed(path))
+	}
+	if err != nil {
+		return err
+	}
+	name := "combined"
+	if len(d.Args) > 1 {
+		name = d.Args[1].Value
+	}
+	if log.format = l.c.logFormat(name, d.End); log.format == nil {
+		return sayAt(d.Args[1], "Y015", "log_format must stand above", "unknown log format \"%s\"", name)
+	}
+	o, err := log.options(l, d)
+	if err != nil {
+		return err
+	}
+	if err := log.connect(l.c, d, file, o); err != nil {
+		return err
+	}
+	c.logs = append(c.logs, log)
+	return nil
+}
+
+// options reads what follows the format.
+func (g *accessLog) options(l *Level, d *parser.Directive) (bufferOptions, error) {
+	var o bufferOptions
+	for _, a := range d.Args[min(2, len(d.Args)):] {
+		name, value, has := strings.Cut(a.Value, "=")
+		switch {
+		case name == "buffer" && has:
+			n, ok := parseSize(value)
+			if !ok || n == 0 {
+				return o, sayAt(a, "Y009", "", "invalid buffer size \"%s\"", value)
+			}
+			o.size = n
+		case name == "flush" && has:
+			t, ok := parseTime(value, false)
+			if !ok || t == 0 {
+				return o, sayAt(a, "Y010", "", "invalid flush time \"%s\"", value)
+			}
+			o.flush = t
+		case name == "gzip":
+			if o.size == 0 {
+				o.size = 64 << 10
+			}
+			o.gzip = gzip.BestSpeed
+			if !has {
+				continue
+			}
+			n, ok := parseNumber(value)
+			if !ok || n < 1 || n > 9 {
+				return o, sayAt(a, "Y009", "levels are 1 to 9", "invalid compression level \"%s\"", value)
+			}
+			o.gzip = n
+		case name == "if" && has:
+			v, err := l.value(value)
+			if err != nil {
+				return o, err
+			}
+			g.condition = v
+		default:
+			return o, sayAt(a, "", "", "invalid parameter \"%s\"", a.Value)
+		}
+	}
+	return o, nil
+}
+
+// connect joins the log with its file.
+func (g *accessLog) connect(c *compiler, d *parser.Directive, file *logFile, o bufferOptions) error {
+	path := d.Args[0].Value
+	switch {
+	case o.flush != 0 && o.size == 0:
+		return sayAt(d.Args[0], "", "add buffer=size", "no buffer is defined for access_log \"%s\"", path)
+	case o.size != 0 && g.path != nil:
+		return sayAt(d.Args[0], "", "", "buffered logs cannot have variables in name")
+	case o.size != 0 && g.syslog != nil:
+		return sayAt(d.Args[0], "", "", "logs to syslog cannot be buffered")
+	case file == nil:
+		return nil
+	}
+	g.sink = c.sink(file)
+	if o.size == 0 {
+		return nil
+	}
+	if b := g.sink.buffer; b != nil {
+		if b.options != o {
+			return sayAt(d.Args[0], "", "all logs to one file share its buffer",
+				"access_log \"%s\" already defined with conflicting parameters", path)
+		}
+		return nil
+	}
+	g.sink.buffer = newLogBuffer(file, o)
+	return nil
+}
+
+// finishLog gives the levels in which nobody has said anything the default
+// log. What stands at the http level alone opens nothing.
+func finishLog(l *Level) error {
+	c := &l.Conf.Log
+	path := l.c.opts.AccessLog
+	if !c.byDefault || c.logs != nil || path == "" || l.Context == InHTTP {
+		return nil
+	}
+	c.logs = []*accessLog{{format: l.c.combined(), sink: l.c.sink(l.c.logFile(l.c.opts.prefixed(path)))}}
+	return nil
+}
+
+func setLogFileCache(l *Level, d *parser.Directive) error {
+	o := logCacheOptions{inactive: 10 * time.Second, valid: time.Minute, minUses: 1}
+	off := false
+	for _, a := range d.Args {
+		name, value, has := strings.Cut(a.Value, "=")
+		ok := true
+		switch {
+		case name == "max" && has:
+			o.max, ok = parseNumber(value)
+		case name == "min_uses" && has:
+			o.minUses, ok = parseNumber(value)
+		case name == "inactive" && has:
+			o.inactive, ok = parseTime(value, true)
+		case name == "valid" && has:
+			o.valid, ok = parseTime(value, true)
+		case a.Value == "off":
+			off = true
+		default:
+			ok = false
+		}
+		if !ok {
+			return sayAt(a, "", "", "invalid \"open_log_file_cache\" parameter \"%s\"", a.Value)
+		}
+	}
+	l.Conf.Log.cache = nil
+	if off {
+		return nil
+	}
+	if o.max == 0 {
+		return say("\"open_log_file_cache\" must have \"max\" parameter")
+	}
+	cache := newLogCache(o)
+	l.c.table.onClose(cache.close)
+	l.Conf.Log.cache = cache
+	return nil
+}
+
+// handle writes the lines of a request that has ended (ngx_http_log_handler).
+func (c *logConf) handle(x *Exchange) Code {
+	b := lines.Get().(*line)
+	at := logMoment{now: time.Now()}
+	at.times = x.table.opts.logs.clock.at(at.now)
+	for _, g := range c.logs {
+		if g.condition != nil {
+			b.buf = g.condition.Append(b.buf[:0], x)
+			if len(b.buf) == 0 || len(b.buf) == 1 && b.buf[0] == '0' {
+				continue
+			}
+		}
+		b.buf = g.format.append(b.buf[:0], x, &at)
+		if g.syslog != nil {
+			if err := g.syslog.sendAccess(b.buf, at.times); err != nil {
+				x.Logf(logWarn, "send() to syslog failed")
+			}
+			continue
+		}
+		b.buf = append(b.buf, '\n')
+		if g.sink != nil {
+			g.sink.write(x, b.buf, at.times.second)
+			continue
+		}
+		c.writeNamed(x, g.path, b, at.now)
+	}
+	b.free()
+	return OK
+}
+
+// append makes a line without its line feed.
+func (f *logFormat) append(dst []byte, x *Exchange, at *logMoment) []byte {
+	for i := range f.steps {
+		s := &f.steps[i]
+		switch {
+		case s.v != nil:
+			dst = f.appendVariable(dst, x, s.v)
+		case s.special != nil:
+			dst = s.special(dst, x, at)
+		default:
+			dst = append(dst, s.text...)
+		}
+	}
+	return dst
+}
+
+func (f *logFormat) appendVariable(dst []byte, x *Exchange, v *variable) []byte {
+	start := len(dst)
+	out, found := v.get(dst, x)
+	switch {
+	case !found && f.escape == escapeDefault:
+		return append(out[:start], '-')
+	case !found:
+		return out[:start]
+	case f.escape == escapeDefault:
+		return escapeTail(out, start, needsLogEscape, appendLogEscape)
+	case f.escape == escapeJSON:
+		return escapeTail(out, start, needsJSONEscape, appendJSONEscape)
+	}
+	return out
+}
+
+// escapeTail escapes what stands in dst from start on.
+func escapeTail(dst []byte, start int, needs func(byte) bool, escape func([]byte, byte) []byte) []byte {
+	end := start
+	for end < len(dst) && !needs(dst[end]) {
+		end++
+	}
+	if end == len(dst) {
+		return dst
+	}
+	n := len(dst)
+	for i := end; i < n; i++ {
+		if c := dst[i]; needs(c) {
+			dst = escape(dst, c)
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	return dst[:end+copy(dst[end:], dst[n:])]
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+func needsLogEscape(c byte) bool { return c < ' ' || c >= 0x7f || c == '"' || c == '\\' }
+
+func appendLogEscape(dst []byte, c byte) []byte {
+	return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+}
+
+func needsJSONEscape(c byte) bool { return c < ' ' || c == '"' || c == '\\' }
+
+// appendJSONEscape escapes as ngx_escape_json does.
+func appendJSONEscape(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	case '\b':
+		return append(dst, '\\', 'b')
+	case '\f':
+		return append(dst, '\\', 'f')
+	}
+	return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+}
+
+// logSpecial finds what this module gives by itself, unescaped and, for times,
+// as of the end of the request.
+func logSpecial(name string) func([]byte, *Exchange, *logMoment) []byte {
+	switch name {
+	case "pipe":
+		return func(dst []byte, x *Exchange, _ *logMoment) []byte {
+			if x.pipelined {
+				return append(dst, 'p')
+			}
+			return append(dst, '.')
+		}
+	case "time_local":
+		return func(dst []byte, _ *Exchange, at *logMoment) []byte { return append(dst, at.times.access...) }
+	case "time_iso8601":
+		return func(dst []byte, _ *Exchange, at *logMoment) []byte { return append(dst, at.times.iso...) }
+	case "msec":
+		return func(dst []byte, _ *Exchange, at *logMoment) []byte { return appendMillis(dst, at.now.UnixMilli()) }
+	case "request_time":
+		return func(dst []byte, x *Exchange, at *logMoment) []byte {
+			return appendMillis(dst, max(at.now.Sub(x.start).Milliseconds(), 0))
+		}
+	case "status":
+		return func(dst []byte, x *Exchange, _ *logMoment) []byte { return appendStatus(dst, x) }
+	case "bytes_sent":
+		return func(dst []byte, x *Exchange, _ *logMoment) []byte { return strconv.AppendInt(dst, x.bytesSent, 10) }
+	case "body_bytes_sent":
+		return func(dst []byte, x *Exchange, _ *logMoment) []byte {
+			return strconv.AppendInt(dst, max(x.bodySent, 0), 10)
+		}
+	case "request_length":
+		return func(dst []byte, x *Exchange, _ *logMoment) []byte { return strconv.AppendInt(dst, x.reqLength, 10) }
+	}
+	return nil
+}
+
+// appendMillis appends seconds with three decimals.
+func appendMillis(dst []byte, ms int64) []byte {
+	dst = strconv.AppendInt(dst, ms/1000, 10)
+	ms %= 1000
+	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+}
+
+// appendStatus appends the status that the client saw, three digits at least.
+func appendStatus(dst []byte, x *Exchange) []byte {
+	status := x.errorStatus
+	if status == 0 {
+		status = x.Out.Status
+	}
+	if status < 100 {
+		dst = append(dst, '0')
+	}
+	if status < 10 {
+		dst = append(dst, '0')
+	}
+	return strconv.AppendInt(dst, int64(status), 10)
+}

@@ -1,0 +1,316 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"proxyctl/proxy/sock"
+)
+
+// Runtime is the serving process: its sockets, its connections, and the one
+// pointer to the configuration that counts. Its methods may be called from any
+// goroutine.
+type Runtime struct {
+	opts    *Options
+	sweeper *sock.Sweeper
+	table   atomic.Pointer[Table]
+	closing atomic.Bool
+	clients clientSet
+
+	mu     sync.Mutex // one Start, Reload, Shutdown or Stop at a time
+	bound  map[string]*boundSocket
+	drains []*time.Timer // of worker_shutdown_timeout after reloads
+	ended  bool
+}
+
+// NewRuntime makes a runtime that does not serve yet. Until it does, messages
+// at warn and above go to standard error as well.
+func NewRuntime(o *Options) *Runtime {
+	o.logs.console.Store(os.Stderr)
+	o.openEarlyLog()
+	return &Runtime{opts: o, sweeper: sock.NewSweeper(), bound: map[string]*boundSocket{}}
+}
+
+// acquire takes part in the table that counts now; the caller releases it.
+func (r *Runtime) acquire() *Table {
+	for {
+		if t := r.table.Load(); t.acquire() {
+			return t
+		}
+	}
+}
+
+// Logf logs a message of the process.
+func (r *Runtime) Logf(level LogLevel, format string, a ...any) {
+	if t := r.table.Load(); t != nil {
+		t.Main.ErrorLog.logf(level, format, a...)
+		return
+	}
+	r.opts.logs.earlyLog().logf(level, format, a...)
+}
+
+// Start binds every address of t and serves. The error says what could not be
+// bound; nothing is bound then. The table belongs to the runtime from here on.
+func (r *Runtime) Start(t *Table) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.table.Load() != nil || r.ended {
+		return errors.New("the server has been started before")
+	}
+	log := t.Main.ErrorLog
+	r.setLimits(&t.Main, log)
+	opened, err := r.openAll(t, log)
+	if err != nil {
+		t.release()
+		return err
+	}
+	if r.opts.UpdateCertificates != nil {
+		r.opts.UpdateCertificates(t.certSites())
+	}
+	log.logf(logNotice, "%s/%s", r.opts.Product.Name, r.opts.Product.Version)
+	r.table.Store(t)
+	for _, b := range opened {
+		r.bound[b.key] = b
+		b.serve(r)
+	}
+	log.logf(logNotice, "start worker processes")
+	r.opts.logs.serving()
+	return nil
+}
+
+// Reload serves t instead of the present table. Addresses that stay are kept
+// open; requests in flight end under the table they began with. On an error
+// everything is as before.
+func (r *Runtime) Reload(t *Table) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.table.Load()
+	if old == nil || r.ended {
+		t.release()
+		return errors.New("the server does not run")
+	}
+	old.Main.ErrorLog.logf(logNotice, "reconfiguring")
+	var opened []*boundSocket
+	err := r.asRoot(&old.Main, func() error {
+		var err error
+		opened, err = r.openAll(t, old.Main.ErrorLog)
+		return err
+	})
+	if err != nil {
+		t.release()
+		return err
+	}
+	if r.opts.UpdateCertificates != nil {
+		r.opts.UpdateCertificates(t.certSites())
+	}
+	pid := os.Getpid()
+	old.onClose(func() {
+		// The process that ends a generation in nginx is one of its workers.
+		r.Logf(logNotice, "worker process %d exited with code 0", pid)
+	})
+	r.table.Store(t)
+	for _, b := range opened {
+		r.bound[b.key] = b
+		b.serve(r)
+	}
+	r.closeVanished(t)
+	r.drainWithin(old.Main.WorkerShutdownTimeout, old)
+	old.release()
+	return nil
+}
+
+// openAll binds the sockets of t that are not bound yet, all or none of them,
+// and tells the others whom they now serve.
+func (r *Runtime) openAll(t *Table, log *errorLog) ([]*boundSocket, error) {
+	var missing []*socket
+	for _, s := range t.sockets {
+		if r.bound[s.key()] == nil {
+			missing = append(missing, s)
+		}
+	}
+	opened, err := bindAll(missing, r.opts, log)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range opened {
+		b.binding.Store(&binding{t, b.first})
+	}
+	for _, s := range t.sockets {
+		if b := r.bound[s.key()]; b != nil {
+			b.renew(s, log)
+			b.binding.Store(&binding{t, s})
+		}
+	}
+	return opened, nil
+}
+
+// closeVanished closes the sockets that t does not name, and the connections
+// that came in by them once they are idle.
+func (r *Runtime) closeVanished(t *Table) {
+	for key, b := range r.bound {
+		if slices.ContainsFunc(t.sockets, func(s *socket) bool { return s.key() == key }) {
+			continue
+		}
+		delete(r.bound, key)
+		b.close(r.opts)
+		r.clients.each(func(c *client) {
+			if c.socket == b {
+				c.life.end(false)
+			}
+		})
+	}
+}
+
+// drainWithin ends what still runs under an old table when its
+// worker_shutdown_timeout is over.
+func (r *Runtime) drainWithin(limit time.Duration, old *Table) {
+	if limit <= 0 {
+		return
+	}
+	r.drains = append(r.drains, time.AfterFunc(limit, func() {
+		r.clients.each(func(c *client) {
+			if c.life.table.Load() == old && c.life.active.Load() > 0 {
+				c.life.end(true)
+			}
+		})
+	}))
+}
+
+// Shutdown ends gracefully: no new connections, idle ones are closed, requests
+// in flight end, within worker_shutdown_timeout or until ctx is done.
+func (r *Runtime) Shutdown(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.table.Load()
+	if t == nil || r.ended {
+		return
+	}
+	t.Main.ErrorLog.logf(logNotice, "gracefully shutting down")
+	if limit := t.Main.WorkerShutdownTimeout; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	r.closeSockets()
+	r.clients.each(func(c *client) { c.life.end(false) })
+	r.clients.wait(ctx)
+	r.end(t)
+}
+
+// Stop ends at once: connections are closed in the middle of requests.
+func (r *Runtime) Stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.table.Load(); t != nil && !r.ended {
+		r.closeSockets()
+		r.end(t)
+	}
+}
+
+func (r *Runtime) closeSockets() {
+	r.closing.Store(true)
+	for key, b := range r.bound {
+		delete(r.bound, key)
+		b.close(r.opts)
+	}
+}
+
+// stopTime is how long connections may take to notice that they were closed.
+const stopTime = 2 * time.Second
+
+// end closes what is left and flushes the logs.
+func (r *Runtime) end(t *Table) {
+	r.ended = true
+	for _, d := range r.drains {
+		d.Stop()
+	}
+	r.clients.each(func(c *client) { c.life.end(true) })
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	r.clients.wait(ctx)
+	r.sweeper.Stop()
+	t.Main.ErrorLog.logf(logNotice, "exiting")
+	t.Main.ErrorLog.logf(logNotice, "exit")
+	r.opts.logs.flush()
+	t.release()
+}
+
+// ReopenLogs opens all log files anew under their names.
+func (r *Runtime) ReopenLogs() {
+	t := r.table.Load()
+	if t == nil {
+		return
+	}
+	r.Logf(logNotice, "reopening logs")
+	if err := r.asRoot(&t.Main, func() error { return r.opts.logs.reopen(&t.Main) }); err != nil {
+		r.Logf(logEmerg, "%v", err)
+	}
+}
+
+// setLimits applies what the main level says about the process itself. What
+// cannot be done is logged, as nginx does, and does not keep it from serving.
+func (r *Runtime) setLimits(m *mainConf, log *errorLog) {
+	limit := func(name string, which int, n int64) {
+		if n < 0 {
+			return
+		}
+		to := unix.Rlimit{Cur: uint64(n), Max: uint64(n)}
+		if err := unix.Setrlimit(which, &to); err != nil {
+			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("setrlimit(%s, %d) failed", name, n), err))
+		}
+	}
+	limit("RLIMIT_NOFILE", unix.RLIMIT_NOFILE, int64(m.RlimitNofile))
+	limit("RLIMIT_CORE", unix.RLIMIT_CORE, m.RlimitCore)
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && uint64(m.WorkerConnections) > files.Cur {
+		log.logf(logWarn, "%d worker_connections exceed open file resource limit: %d", m.WorkerConnections, files.Cur)
+	}
+	if m.WorkerPriority != 0 {
+		setPriority(m.WorkerPriority, log)
+	}
+	for _, v := range m.Env {
+		if name, value, ok := cutEnv(v); ok {
+			_ = os.Setenv(name, value)
+		}
+	}
+	if m.WorkingDirectory != "" {
+		if err := os.Chdir(m.WorkingDirectory); err != nil {
+			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("chdir(\"%s\") failed", m.WorkingDirectory), err))
+		}
+	}
+}
+
+// Stats are the counters of connections and requests (ngx_http_stub_status).
+type Stats struct {
+	Accepted, Handled, Requests       int64
+	Active, Reading, Writing, Waiting int64
+}
+
+// Stats counts what is going on.
+func (r *Runtime) Stats() Stats { return r.clients.stats() }
+
+// newClient makes the client of an accepted connection; nil when nothing
+// listens for it any more.
+func (r *Runtime) newClient(b *boundSocket, nc net.Conn) *client {
+	at := b.binding.Load()
+	c := &client{rt: r, conn: nc, socket: b, table: at.table, began: time.Now()}
+	c.id = r.clients.accepted.Add(1)
+	if at.socket.network == "unix" {
+		c.unix, c.peerName = at.socket.path, "unix:"
+		c.endpoint = at.socket.fallback
+		return c
+	}
+	c.remote, c.local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+	c.peerName = c.remote.Addr().String()
+	c.endpoint = at.socket.endpoint(c.local.Addr())
+	return c
+}
