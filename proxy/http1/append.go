@@ -1,6 +1,9 @@
 package http1
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // AppendStatusLine appends "HTTP/1.1 status reason" and the line's end. A
 // status without a reason keeps its space, as nginx writes it.
@@ -11,7 +14,8 @@ func AppendStatusLine(dst []byte, status int, reason string) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// AppendField appends a field line.
+// AppendField appends a field line. CR, LF and NUL are dropped from name and
+// value: nothing that a variable held can begin another line.
 func AppendField(dst, name, value []byte) []byte {
 	dst = AppendValue(dst, name)
 	dst = append(dst, ':', ' ')
@@ -19,18 +23,11 @@ func AppendField(dst, name, value []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
-// AppendValue appends a value without the bytes that would end its line: CR, LF
-// and NUL are dropped, whatever a variable held.
+// AppendValue appends a value without CR, LF and NUL.
 func AppendValue(dst, value []byte) []byte {
-	for _, c := range value {
-		if c == '\r' || c == '\n' || c == 0 {
-			return appendSafe(dst, value)
-		}
+	if control(value) < 0 {
+		return append(dst, value...)
 	}
-	return append(dst, value...)
-}
-
-func appendSafe(dst, value []byte) []byte {
 	for _, c := range value {
 		if c != '\r' && c != '\n' && c != 0 {
 			dst = append(dst, c)
@@ -41,28 +38,23 @@ func appendSafe(dst, value []byte) []byte {
 
 // AppendInt appends n in decimal.
 func AppendInt(dst []byte, n int64) []byte {
+	u := uint64(n)
 	if n < 0 {
-		return AppendInt(append(dst, '-'), -n)
+		dst, u = append(dst, '-'), -u
 	}
 	var digits [20]byte
 	i := len(digits)
 	for {
 		i--
-		digits[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
+		digits[i] = byte('0' + u%10)
+		if u /= 10; u == 0 {
 			return append(dst, digits[i:]...)
 		}
 	}
 }
 
-// AppendTime appends seconds since 1970 in the form of RFC 9110.
-func AppendTime(dst []byte, seconds int64) []byte {
-	return time.Unix(seconds, 0).UTC().AppendFormat(dst, "Mon, 02 Jan 2006 15:04:05 GMT")
-}
-
-// AppendChunkHeader appends the size line of a chunk of n bytes, which must be
-// followed by them and a line's end.
-func AppendChunkHeader(dst []byte, n int) []byte {
+// AppendHex appends n in hexadecimal, in lower case.
+func AppendHex(dst []byte, n uint64) []byte {
 	const hex = "0123456789abcdef"
 	var digits [16]byte
 	i := len(digits)
@@ -70,8 +62,40 @@ func AppendChunkHeader(dst []byte, n int) []byte {
 		i--
 		digits[i] = hex[n&15]
 		if n >>= 4; n == 0 {
-			break
+			return append(dst, digits[i:]...)
 		}
 	}
-	return append(append(dst, digits[i:]...), '\r', '\n')
+}
+
+// AppendTime appends seconds since 1970 in the form of RFC 9110, section 5.6.7.
+func AppendTime(dst []byte, seconds int64) []byte {
+	return time.Unix(seconds, 0).UTC().AppendFormat(dst, "Mon, 02 Jan 2006 15:04:05 GMT")
+}
+
+// AppendChunkHeader appends the size line of a chunk of n bytes, which must be
+// followed by them and a line's end. n must not be 0: that ends the body.
+func AppendChunkHeader(dst []byte, n int) []byte {
+	return append(AppendHex(dst, uint64(n)), '\r', '\n')
+}
+
+// AppendChunk appends a chunk; nothing if p is empty.
+func AppendChunk(dst, p []byte) []byte {
+	if len(p) == 0 {
+		return dst
+	}
+	return append(append(AppendChunkHeader(dst, len(p)), p...), '\r', '\n')
+}
+
+// AppendLastChunk appends the end of a chunked body without trailers.
+func AppendLastChunk(dst []byte) []byte { return append(dst, "0\r\n\r\n"...) }
+
+// IsToken says whether b may be a field name or a method that is put on the
+// wire (RFC 9110, section 5.6.2).
+func IsToken(b []byte) bool {
+	for _, c := range b {
+		if classes[c]&isWord == 0 && bytes.IndexByte([]byte("!#$%&'*+.^`|~"), c) < 0 {
+			return false
+		}
+	}
+	return len(b) > 0
 }

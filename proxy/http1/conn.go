@@ -635,7 +635,7 @@ func (c *Conn) ended(error) { c.done = true }
 // expired answers a head that did not come in time, and ends the connection.
 func (c *Conn) expired(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.start < c.end && !c.sock.Aborted() {
-		c.Req.reset()
+		c.Req.Reset()
 		c.Req.Line = firstLine(c.buf[c.start:c.end])
 		c.refuse(&ParseError{408, "client timed out"})
 	}

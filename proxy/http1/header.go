@@ -8,6 +8,7 @@ const (
 	Other HeaderID = iota
 	Accept
 	AcceptEncoding
+	AcceptLanguage
 	AcceptRanges
 	Authorization
 	CacheControl
@@ -22,6 +23,7 @@ const (
 	Expect
 	Expires
 	Host
+	HTTP2Settings
 	IfMatch
 	IfModifiedSince
 	IfNoneMatch
@@ -31,7 +33,9 @@ const (
 	LastModified
 	Link
 	Location
+	Proxy
 	ProxyAuthenticate
+	ProxyAuthorization
 	ProxyConnection
 	Range
 	Referer
@@ -52,32 +56,62 @@ const (
 	XAccelLimitRate
 	XAccelRedirect
 	XForwardedFor
+	XForwardedHost
+	XForwardedProto
 	XPad
 	XRealIP
-	HTTP2Settings
-	Proxy
 	idCount
 )
 
+// A set of IDs fits in a uint64.
+const _ = 64 - uint(idCount)
+
 // headerNames gives each ID its name in lower case.
 var headerNames = [idCount]string{
-	Accept: "accept", AcceptEncoding: "accept-encoding", AcceptRanges: "accept-ranges", Authorization: "authorization",
-	CacheControl: "cache-control", Connection: "connection", ContentEncoding: "content-encoding",
-	ContentLength: "content-length", ContentRange: "content-range", ContentType: "content-type", Cookie: "cookie",
-	Date: "date", ETag: "etag", Expect: "expect", Expires: "expires", Host: "host", IfMatch: "if-match",
+	Accept: "accept", AcceptEncoding: "accept-encoding", AcceptLanguage: "accept-language", AcceptRanges: "accept-ranges",
+	Authorization: "authorization", CacheControl: "cache-control", Connection: "connection", ContentEncoding: "content-encoding",
+	ContentLength: "content-length", ContentRange: "content-range", ContentType: "content-type", Cookie: "cookie", Date: "date",
+	ETag: "etag", Expect: "expect", Expires: "expires", Host: "host", HTTP2Settings: "http2-settings", IfMatch: "if-match",
 	IfModifiedSince: "if-modified-since", IfNoneMatch: "if-none-match", IfRange: "if-range",
 	IfUnmodifiedSince: "if-unmodified-since", KeepAlive: "keep-alive", LastModified: "last-modified", Link: "link",
-	Location: "location", ProxyAuthenticate: "proxy-authenticate", ProxyConnection: "proxy-connection", Range: "range",
-	Referer: "referer", Refresh: "refresh", Server: "server", SetCookie: "set-cookie", TE: "te", Trailer: "trailer",
-	TransferEncoding: "transfer-encoding", Upgrade: "upgrade", UserAgent: "user-agent", Vary: "vary", Via: "via",
-	WWWAuthenticate: "www-authenticate", XAccelBuffering: "x-accel-buffering", XAccelCharset: "x-accel-charset",
-	XAccelExpires: "x-accel-expires", XAccelLimitRate: "x-accel-limit-rate", XAccelRedirect: "x-accel-redirect",
-	XForwardedFor: "x-forwarded-for", XPad: "x-pad", XRealIP: "x-real-ip", HTTP2Settings: "http2-settings", Proxy: "proxy",
+	Location: "location", Proxy: "proxy", ProxyAuthenticate: "proxy-authenticate", ProxyAuthorization: "proxy-authorization",
+	ProxyConnection: "proxy-connection", Range: "range", Referer: "referer", Refresh: "refresh", Server: "server",
+	SetCookie: "set-cookie", TE: "te", Trailer: "trailer", TransferEncoding: "transfer-encoding", Upgrade: "upgrade",
+	UserAgent: "user-agent", Vary: "vary", Via: "via", WWWAuthenticate: "www-authenticate", XAccelBuffering: "x-accel-buffering",
+	XAccelCharset: "x-accel-charset", XAccelExpires: "x-accel-expires", XAccelLimitRate: "x-accel-limit-rate",
+	XAccelRedirect: "x-accel-redirect", XForwardedFor: "x-forwarded-for", XForwardedHost: "x-forwarded-host",
+	XForwardedProto: "x-forwarded-proto", XPad: "x-pad", XRealIP: "x-real-ip",
+}
+
+// buckets is the size of the table of IDs, a power of two.
+const buckets = 256
+
+// identifiers is a hash table of the IDs: the first of each bucket, and the one
+// that follows each in its bucket.
+var identifiers = func() (t struct {
+	first [buckets]HeaderID
+	next  [idCount]HeaderID
+},
+) {
+	for id := idCount - 1; id > Other; id-- {
+		h := hash([]byte(headerNames[id]))
+		t.next[id], t.first[h] = t.first[h], id
+	}
+	return t
+}()
+
+// hash of a name that is not empty; the same for both cases of its letters.
+func hash(name []byte) uint8 {
+	n := len(name)
+	return uint8(n)*31 ^ (name[0]|0x20)*7 ^ (name[n/2]|0x20)*13 ^ (name[n-1]|0x20)*3
 }
 
 // Identify returns the ID of a field name in any case.
 func Identify(name []byte) HeaderID {
-	for _, id := range identifiers[len(name)&31] {
+	if len(name) == 0 {
+		return Other
+	}
+	for id := identifiers.first[hash(name)]; id != Other; id = identifiers.next[id] {
 		if equalFold(name, headerNames[id]) {
 			return id
 		}
@@ -85,26 +119,7 @@ func Identify(name []byte) HeaderID {
 	return Other
 }
 
-// identifiers lists the IDs by the length of their names.
-var identifiers = func() (t [32][]HeaderID) {
-	for id := Other + 1; id < idCount; id++ {
-		n := len(headerNames[id]) & 31
-		t[n] = append(t[n], id)
-	}
-	return t
-}()
-
-// Field is one line of a head. The slices belong to the buffer it was read
-// into.
-type Field struct {
-	Name, Value []byte
-	ID          HeaderID
-	// Odd: the name has a byte other than letters, digits and hyphens;
-	// Underscore: and those are underscores only.
-	Odd, Underscore bool
-}
-
-// equalFold compares with a lower case name.
+// equalFold compares with a name in lower case.
 func equalFold(b []byte, name string) bool {
 	if len(b) != len(name) {
 		return false
@@ -120,35 +135,3 @@ func equalFold(b []byte, name string) bool {
 	}
 	return true
 }
-
-// Classes of bytes.
-const (
-	isToken  = 1 << iota // RFC 9110 token
-	isPlain              // letters, digits, hyphen
-	isURI                // may stand in a request target
-	isValue              // may stand in a field value
-	isMethod             // may stand in a method
-)
-
-var classes = func() (t [256]uint8) {
-	for c := range 256 {
-		b := byte(c)
-		alnum := b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z'
-		if alnum || b == '-' {
-			t[c] |= isToken | isPlain
-		}
-		if b > ' ' && b != 0x7f {
-			t[c] |= isURI
-		}
-		if b >= ' ' && b != 0x7f || b == '\t' {
-			t[c] |= isValue
-		}
-		if b >= 'A' && b <= 'Z' || b == '_' || b == '-' {
-			t[c] |= isMethod
-		}
-	}
-	for _, b := range "!#$%&'*+.^_`|~" {
-		t[b] |= isToken
-	}
-	return t
-}()
