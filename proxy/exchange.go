@@ -103,8 +103,8 @@ type Answer struct {
 	StatusLine    []byte // "404 Gone Fishing" from an upstream; nil for the standard one
 	ContentType   []byte
 	Charset       []byte
-	ContentLength int64 // -1: unknown
-	LastModified  int64 // seconds since 1970; -1: none
+	ContentLength int64         // -1: unknown
+	LastModified  int64         // seconds since 1970; -1: none
 	Server, Date  []byte        // nil: this server's own; empty: not sent here
 	Fields        []http1.Field // the rest, in order
 	Trailers      []http1.Field

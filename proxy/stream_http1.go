@@ -95,12 +95,12 @@ func (x *Exchange) appendStandardFields(out []byte) []byte {
 	a := &x.Out
 	if a.Server == nil {
 		out = append(x.appendProduct(append(out, "Server: "...)), "\r\n"...)
-	} else {
+	} else if len(a.Server) > 0 {
 		out = http1.AppendField(out, []byte("Server"), a.Server)
 	}
 	if a.Date == nil {
 		out = append(x.client.rt.sweeper.AppendDate(append(out, "Date: "...)), "\r\n"...)
-	} else {
+	} else if len(a.Date) > 0 {
 		out = http1.AppendField(out, []byte("Date"), a.Date)
 	}
 	if len(a.ContentType) > 0 {
