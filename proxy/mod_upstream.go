@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"proxyctl/parser"
@@ -32,8 +33,9 @@ type upstreamBlock struct {
 	local     bool // kept connections belong to one location each
 	zone      string
 
-	group *upstream.Group
-	idle  *upstream.Cache[*upstreamConn]
+	group    *upstream.Group
+	idle     *upstream.Cache[*upstreamConn]
+	expiring atomic.Bool // a timer will look for connections idle for too long
 }
 
 // upstreamServer is one server directive.
@@ -319,6 +321,31 @@ func (g *upstreamBlock) start(c *compiler, d *parser.Directive) {
 func (g *upstreamBlock) cache(t *Table) {
 	g.idle = upstream.NewCache(g.keepalive, (*upstreamConn).close)
 	t.onClose(g.idle.CloseAll)
+}
+
+// expire makes sure that idle connections are closed in time. The timer runs
+// only while there are any.
+func (g *upstreamBlock) expire() {
+	if !g.expiring.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(g.keepalive.Timeout+time.Second, func() {
+		g.idle.Expire(nanos())
+		g.expiring.Store(false)
+		if g.idle.Len() > 0 {
+			g.expire()
+		}
+	})
+}
+
+// inheritUpstreams takes over from the table that was in use before: which
+// servers have failed, and connections to those that are still there.
+func (t *Table) inheritUpstreams(old *Table) {
+	for name, g := range t.groups {
+		if o := old.groups[name]; o != nil && g.group != nil && o.group != nil && g.explicit == o.explicit {
+			g.group.Inherit(o.group)
+		}
+	}
 }
 
 func placeText(r parser.Range) string {

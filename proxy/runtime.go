@@ -77,6 +77,7 @@ func (r *Runtime) Start(t *Table) error {
 		r.opts.UpdateCertificates(t.certSites())
 	}
 	log.logf(logNotice, "%s/%s", r.opts.Product.Name, r.opts.Product.Version)
+	t.inheritUpstreams(old)
 	r.table.Store(t)
 	for _, b := range opened {
 		r.bound[b.key] = b

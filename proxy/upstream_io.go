@@ -110,6 +110,7 @@ func (s *upstreamScratch) keepOrClose() {
 	if s.sentAll && conn.Reusable() && s.block != nil && s.block.idle != nil && s.peer != nil {
 		conn.Rest()
 		if s.block.idle.Put(s.peer, s.poolKey(), conn, conn.requests, conn.born, nanos()) {
+			s.block.expire()
 			return
 		}
 	}
@@ -241,6 +242,15 @@ const joined = 16 << 10
 type clientFault struct{ code Code }
 
 func (e *clientFault) Error() string { return "the client's side failed" }
+
+// faultCode gives the code of a clientFault, 0 for other errors.
+func faultCode(err error) Code {
+	var fault *clientFault
+	if errors.As(err, &fault) {
+		return fault.code
+	}
+	return 0
+}
 
 // sendRequest sends the request but for its last piece, which is returned: it
 // goes out together with the wait for the answer. A small body is joined to the
@@ -477,15 +487,8 @@ func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 	limit := int(c.bufferSize)
 	r := &u.response
 	err := u.conn.ReadResponse(request, r, &http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}, u.isHead, nil)
-	var refused *http1.ParseError
-	switch {
-	case err == nil:
-	case errors.As(err, &refused):
-		u.action = readingHead
-		x.logUpstream(logError, "%s", refused.Reason)
-		return errInvalidHead
-	default:
-		return err
+	if err != nil {
+		return x.refuseHead(err)
 	}
 	u.action = readingHead
 	u.answer = upstreamAnswer{status: r.Status, line: x.keep(r.Line), contentLength: r.ContentLength, buffering: u.conf.buffering}
@@ -500,6 +503,17 @@ func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 	}
 	x.readFields(r.Fields)
 	return nil
+}
+
+// refuseHead logs what is wrong with a head, if that is what err is about.
+func (x *Exchange) refuseHead(err error) error {
+	var refused *http1.ParseError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	x.upstream.action = readingHead
+	x.logUpstream(logError, "%s", refused.Reason)
+	return errInvalidHead
 }
 
 // maxAnswerFields bounds the number of fields in an answer; their size is

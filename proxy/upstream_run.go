@@ -292,11 +292,13 @@ func (x *Exchange) exchangeHead(c *proxyConf) verdict {
 			return v
 		}
 		request, sendErr := x.sendRequest(c)
-		if fault := (*clientFault)(nil); errors.As(sendErr, &fault) {
-			return verdict{code: fault.code}
-		}
-		if sendErr != nil && !isReset(sendErr) {
-			return x.attemptFailed(sendErr, "writev()")
+		if sendErr != nil {
+			if code := faultCode(sendErr); code != 0 {
+				return verdict{code: code}
+			}
+			if !isReset(sendErr) {
+				return x.attemptFailed(sendErr, "writev()")
+			}
 		}
 		if len(request) == 0 {
 			u.action = readingHead

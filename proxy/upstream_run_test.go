@@ -670,6 +670,7 @@ func TestUpstreamAllocates(t *testing.T) {
 	x.release()
 	s := &quietStream{}
 	request := func() {
+		p.table.acquire()
 		x := newExchange(c, s, p.table)
 		x.Req, x.server, x.loc = req, p.table.Servers[0], p.table.Servers[0].Level
 		x.method, x.host, x.rawURI = "GET", req.Fields[0].Value, req.Path
