@@ -65,7 +65,6 @@ type Exchange struct {
 
 	rewrite  rewriteScratch
 	upstream upstreamScratch
-	access   accessScratch
 	bodyOut  bodyWriter // outermost body filter
 }
 

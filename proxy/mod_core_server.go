@@ -388,9 +388,15 @@ func (c *compiler) linkServers() {
 	c.linkSockets(keys)
 }
 
-// linkNames builds the look-up of the server names of an address.
+// linkNames builds the look-up of the server names of an address. Names do not
+// matter, and are not looked at, where there is one server only; but those with
+// captures set variables.
 func (c *compiler) linkNames(e *endpoint) {
 	b := match.NewNames[*Server]()
+	if len(e.servers) == 1 && !e.servers[0].captures() {
+		e.names = b.Build()
+		return
+	}
 	for _, s := range e.servers {
 		for _, n := range s.Names {
 			if n.regex != nil {
@@ -407,6 +413,11 @@ func (c *compiler) linkNames(e *endpoint) {
 		}
 	}
 	e.names = b.Build()
+}
+
+// captures says whether a name of the server sets variables.
+func (s *Server) captures() bool {
+	return slices.ContainsFunc(s.Names, func(n serverName) bool { return n.regex != nil && n.regex.Captures() > 0 })
 }
 
 // linkSockets decides what to bind: a wildcard address takes the specific

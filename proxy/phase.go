@@ -83,8 +83,11 @@ func (x *Exchange) phases() Code {
 		}
 	}
 	for {
-		if code := x.script(); code != Declined {
-			return code
+		// what no location takes does not run the server's script twice
+		if x.loc != x.server.Level {
+			if code := x.script(); code != Declined {
+				return code
+			}
 		}
 		if !x.uriChanged {
 			break

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"slices"
 	"strings"
 
 	"proxyctl/parser"
@@ -27,7 +26,6 @@ type variable struct {
 	set  func(x *Exchange, value []byte)
 	slot int // of a variable that a directive defines; -1 for none
 	fill func(x *Exchange, s *slot)
-	used bool
 }
 
 // slot is the value of a variable in one exchange.
@@ -49,6 +47,7 @@ type variables struct {
 	builtin  map[string]*Variable
 	prefixes []*Variable
 	names    map[string]*variable
+	order    []*variable // of first use
 	slots    int
 }
 
@@ -70,14 +69,19 @@ func (vs *variables) use(name string) *variable {
 	name = lower(name)
 	v := vs.names[name]
 	if v == nil {
-		v = &variable{name: name, slot: -1}
-		vs.names[name] = v
+		v = vs.make(name)
 	}
-	v.used = true
 	return v
 }
 
-// add defines a variable that gets a slot in every exchange: set, map, named
+func (vs *variables) make(name string) *variable {
+	v := &variable{name: name, slot: -1}
+	vs.names[name] = v
+	vs.order = append(vs.order, v)
+	return v
+}
+
+// addVariable defines a variable that gets a slot in every exchange: set, map, named
 // captures. fill computes it on first use; nil for those that are assigned.
 func (l *Level) addVariable(name string, fill func(x *Exchange, s *slot)) (*variable, error) {
 	vs := l.c.vars
@@ -88,8 +92,7 @@ func (l *Level) addVariable(name string, fill func(x *Exchange, s *slot)) (*vari
 	}
 	v := vs.names[name]
 	if v == nil {
-		v = &variable{name: name, slot: -1}
-		vs.names[name] = v
+		v = vs.make(name)
 	}
 	if b != nil && b.Set != nil { // assigned through the built-in's own setter
 		v.set = b.Set
@@ -127,31 +130,30 @@ func (v *variable) link() {
 // resolveVariables connects every name in use with its definition, and reports
 // the unknown ones as nginx does: without a place.
 func (c *compiler) resolveVariables() {
-	var unknown []string
-	for name, v := range c.vars.names {
-		if v.get != nil {
+	for _, v := range c.vars.order {
+		if v.get != nil || c.vars.connect(v) {
 			continue
 		}
-		if b := c.vars.builtin[name]; b != nil {
-			v.get = func(dst []byte, x *Exchange) ([]byte, bool) { return b.Get(dst, x, "") }
-			continue
-		}
-		if p := c.vars.prefixed(name); p != nil {
-			rest := name[len(p.Name):]
-			v.get = func(dst []byte, x *Exchange) ([]byte, bool) { return p.Get(dst, x, rest) }
-			continue
-		}
-		unknown = append(unknown, name)
-	}
-	slices.Sort(unknown)
-	for _, name := range unknown {
 		hint := ""
-		if best := nearest(name, c.vars.builtin); best != "" {
+		if best := nearest(v.name, c.vars.builtin); best != "" {
 			hint = "did you mean \"$" + best + "\"?"
 		}
-		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y014", hint, "unknown %q variable", name)
+		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y014", hint, "unknown %q variable", v.name)
 	}
 	c.table.slots = c.vars.slots
+}
+
+// connect gives a built-in variable its getter.
+func (vs *variables) connect(v *variable) bool {
+	b, rest := vs.builtin[v.name], ""
+	if b == nil {
+		if b = vs.prefixed(v.name); b == nil {
+			return false
+		}
+		rest = v.name[len(b.Name):]
+	}
+	v.get = func(dst []byte, x *Exchange) ([]byte, bool) { return b.Get(dst, x, rest) }
+	return true
 }
 
 func (vs *variables) prefixed(name string) *Variable {
