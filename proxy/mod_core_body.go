@@ -110,7 +110,7 @@ func (x *Exchange) readBodyPieces() Code {
 		if code := x.countBody(m); code != OK {
 			return code
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -160,15 +160,15 @@ func (x *Exchange) countBody(n int) Code {
 // bodyFailed tells why the client's body ended early.
 func (x *Exchange) bodyFailed(err error) Code {
 	x.keepAlive = false
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		x.Logf(logInfo, "client timed out (110: Connection timed out)")
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		x.Logf(logInfo, "client timed out (110: Connection timed out) while reading client request body")
 		return 408
+	case errors.Is(err, io.ErrUnexpectedEOF) || errnoOf(err) != 0:
+		x.Logf(logInfo, "client prematurely closed connection while reading client request body")
+	default:
+		x.Logf(logError, "client sent invalid chunked body while reading client request body")
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errnoOf(err) != 0 {
-		x.Logf(logInfo, "client prematurely closed connection")
-		return 400
-	}
-	x.Logf(logError, "client sent invalid chunked body")
 	return 400
 }
 
@@ -209,7 +209,7 @@ func (x *Exchange) restToFile(buf []byte) Code {
 		if code := x.addToFile(buf[:n]); code != OK {
 			return code
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return OK
 		}
 		if err != nil {

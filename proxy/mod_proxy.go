@@ -332,11 +332,7 @@ func finishProxy(l *Level) error {
 		return err
 	}
 	if c.target != nil {
-		head, err := l.proxyHead()
-		if err != nil {
-			return err
-		}
-		c.head = head
+		c.head = l.proxyHead()
 		c.key = fmt.Sprintf("%p", l.Conf)
 	}
 	return nil

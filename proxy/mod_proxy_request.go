@@ -93,7 +93,7 @@ func equalFold(b []byte, s string) bool {
 // proxyHead compiles the head for a level. nginx sends Host first, then
 // proxy_set_header in its order, then what nobody set
 // (ngx_http_proxy_init_headers).
-func (l *Level) proxyHead() (*headTemplate, error) {
+func (l *Level) proxyHead() *headTemplate {
 	c := &l.Conf.Proxy
 	t := &headTemplate{}
 	host := headPiece{kind: pieceHost, text: "Host: "}
@@ -124,7 +124,7 @@ func (l *Level) proxyHead() (*headTemplate, error) {
 	} {
 		t.skip.add(name)
 	}
-	return t, nil
+	return t
 }
 
 func fieldPiece(h proxyHeader) headPiece {

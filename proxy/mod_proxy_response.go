@@ -106,6 +106,7 @@ func (x *Exchange) readFields(in []http1.Field) {
 			if u.conf.ignore&ignoreBuffering == 0 {
 				a.buffering = equalFold(f.Value, "yes") || a.buffering && !equalFold(f.Value, "no")
 			}
+		default:
 		}
 	}
 	a.hasServer, a.hasDate = first[fieldServer] != 0, first[fieldDate] != 0
@@ -224,6 +225,7 @@ func (x *Exchange) followRedirect(c *proxyConf) Code {
 		switch u.kinds[i] {
 		case fieldContentType, fieldSetCookie, fieldContentDisposition, fieldCacheControl, fieldExpires, fieldAcceptRanges:
 			x.takeField(c, u.kinds[i], &u.fields[i])
+		default:
 		}
 	}
 	target := u.answer.redirect

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -303,7 +304,7 @@ func (g *upstreamBlock) start(c *compiler, d *parser.Directive) {
 	group, err := upstream.NewGroup(g.name, peers, g.method)
 	if err != nil {
 		where := d.Args[0].Range
-		if err == upstream.ErrNoServers {
+		if errors.Is(err, upstream.ErrNoServers) {
 			c.failLater(parser.Error, where, parser.Range{}, "", "", "no servers in upstream %q in %s", g.name, placeText(g.place))
 			return
 		}

@@ -77,7 +77,6 @@ func (r *Runtime) Start(t *Table) error {
 		r.opts.UpdateCertificates(t.certSites())
 	}
 	log.logf(logNotice, "%s/%s", r.opts.Product.Name, r.opts.Product.Version)
-	t.inheritUpstreams(old)
 	r.table.Store(t)
 	for _, b := range opened {
 		r.bound[b.key] = b
@@ -118,6 +117,7 @@ func (r *Runtime) Reload(t *Table) error {
 		// The process that ends a generation in nginx is one of its workers.
 		r.Logf(logNotice, "worker process %d exited with code 0", pid)
 	})
+	t.inheritUpstreams(old)
 	r.table.Store(t)
 	for _, b := range opened {
 		r.bound[b.key] = b

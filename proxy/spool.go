@@ -55,10 +55,10 @@ func (x *Exchange) spoolAnswer(c *proxyConf, rate limiter) Code {
 	defer pieces.Put(pooled)
 	for {
 		n, err := s.read(*pooled)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return x.bodyBroken(err)
 		}
-		last := err == io.EOF
+		last := err != nil
 		if last {
 			x.endAnswer(c)
 		} else {
@@ -142,7 +142,7 @@ func (s *spool) run() {
 func (s *spool) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		s.x.endAnswer(s.c)
 	}
 	s.ended, s.err = true, err
@@ -250,7 +250,7 @@ func (s *spool) take(buf []byte) (p []byte, last bool, err error) {
 			}
 			s.changed.Broadcast()
 			return buf[:n], false, nil
-		case s.ended && s.err == io.EOF:
+		case s.ended && errors.Is(s.err, io.EOF):
 			return nil, true, nil
 		case s.ended:
 			return nil, false, s.err

@@ -238,14 +238,14 @@ func (x *Exchange) sslName() string {
 // joined is up to which size a body is sent in one piece with the head.
 const joined = 16 << 10
 
-// clientFault is an error of the client's side while the request is passed on.
-type clientFault struct{ code Code }
+// clientError is an error of the client's side while the request is passed on.
+type clientError struct{ code Code }
 
-func (e *clientFault) Error() string { return "the client's side failed" }
+func (e *clientError) Error() string { return "the client's side failed" }
 
-// faultCode gives the code of a clientFault, 0 for other errors.
+// faultCode gives the code of a clientError, 0 for other errors.
 func faultCode(err error) Code {
-	var fault *clientFault
+	var fault *clientError
 	if errors.As(err, &fault) {
 		return fault.code
 	}
@@ -268,7 +268,7 @@ func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
 	n := len(head)
 	switch {
 	case len(body) > 0 && len(body) <= joined:
-		head, body = append(head, body...), nil
+		head = append(head, body...)
 		u.head = head[:n] // keeps the room for the next time
 	case c.body == nil && c.passBody && x.body.file != nil:
 		if err := u.conn.Send(head); err != nil {
@@ -292,7 +292,7 @@ func (x *Exchange) sendFileBody() error {
 		n, err := x.body.file.ReadAt(buf[:min(int64(len(buf)), x.body.size-offset)], offset)
 		if n == 0 {
 			x.Logf(logCrit, "%s", SystemError("pread()", x.body.path, err))
-			return &clientFault{500}
+			return &clientError{500}
 		}
 		if err := u.conn.Send(buf[:n]); err != nil {
 			return err
@@ -308,7 +308,7 @@ func (x *Exchange) sendStream() error {
 	u := &x.upstream
 	x.bodyRead = true
 	if code := x.expectBody(); code != OK {
-		return &clientFault{code}
+		return &clientError{code}
 	}
 	pooled := pieces.Get().(*[]byte)
 	defer pieces.Put(pooled)
@@ -325,17 +325,18 @@ func (x *Exchange) sendStream() error {
 		at := len(out) + room
 		n, err := x.stream.readBody(buf[at : len(buf)-room])
 		if code := x.countBody(n); code != OK {
-			return &clientFault{code}
+			return &clientError{code}
 		}
-		if err != nil && err != io.EOF {
-			return &clientFault{x.bodyFailed(err)}
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
+			return &clientError{x.bodyFailed(err)}
 		}
-		out = frameChunk(out, buf[at:at+n], u.chunked, err == io.EOF)
+		out = frameChunk(out, buf[at:at+n], u.chunked, last)
 		if err := u.conn.Send(out); err != nil {
 			return err
 		}
 		out = buf[:0]
-		if err == io.EOF {
+		if last {
 			u.sentAll = true
 			return nil
 		}
@@ -376,11 +377,11 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 	held, total := int64(0), int64(0)
 	for {
 		p, err := u.conn.Next()
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return x.bodyBroken(err)
 		}
 		u.state().length += int64(len(p))
-		last := err == io.EOF
+		last := err != nil
 		if last {
 			x.endAnswer(c)
 		}
@@ -523,17 +524,9 @@ const maxAnswerFields = 1000
 // isConnectError tells the failures of connecting that nginx takes for ordinary
 // (ngx_event_connect_peer).
 func isConnectError(e syscall.Errno) bool {
-	switch e {
-	case syscall.ECONNREFUSED, syscall.EAGAIN, syscall.ECONNRESET:
-		return true
-	}
-	return isUnreachable(e)
+	return e == syscall.ECONNREFUSED || e == syscall.EAGAIN || e == syscall.ECONNRESET || isUnreachable(e)
 }
 
 func isUnreachable(e syscall.Errno) bool {
-	switch e {
-	case syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EHOSTUNREACH:
-		return true
-	}
-	return false
+	return e == syscall.ENETDOWN || e == syscall.ENETUNREACH || e == syscall.EHOSTDOWN || e == syscall.EHOSTUNREACH
 }

@@ -138,7 +138,7 @@ func serveProxy(x *Exchange) Code {
 	} else if !x.evalTarget(c, &url) {
 		return 500
 	}
-	u.streaming = !c.requestBuffering && c.body == nil && c.passBody && !x.bodyRead && x.hasBody() && !(x.Req.Chunked && c.http10)
+	u.streaming = !c.requestBuffering && c.body == nil && c.passBody && !x.bodyRead && x.hasBody() && (!x.Req.Chunked || !c.http10)
 	if !u.streaming {
 		if code := x.readBody(); code != OK {
 			return code
@@ -231,6 +231,7 @@ func (x *Exchange) balanceKey() []byte {
 		}
 	case upstream.Hash, upstream.ConsistentHash:
 		return u.block.key.Bytes(x)
+	default:
 	}
 	return nil
 }
@@ -436,7 +437,7 @@ func (x *Exchange) mayAskNext(why uint32) bool {
 			why |= nextNonIdempotent
 		}
 	}
-	return u.conf.next&why == why && !(u.sent && u.streaming) &&
+	return u.conf.next&why == why && (!u.sent || !u.streaming) &&
 		(u.conf.nextTimeout == 0 || nanos()-u.start < int64(u.conf.nextTimeout))
 }
 

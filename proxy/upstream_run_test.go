@@ -251,8 +251,8 @@ func TestUpstreamNext(t *testing.T) {
 // TestUpstreamKeepalive reuses connections, and replaces one that the server
 // has closed meanwhile.
 func TestUpstreamKeepalive(t *testing.T) {
-	b := newBackend(t, func(c net.Conn, r *bufio.Reader, n int64) {
-		for i := 0; i < 3; i++ { // then the connection is closed without a word
+	b := newBackend(t, func(c net.Conn, r *bufio.Reader, _ int64) {
+		for range 3 { // then the connection is closed without a word
 			if readRequestOf(r) == "" {
 				return
 			}
@@ -622,67 +622,4 @@ func TestUpstreamTunnel(t *testing.T) {
 		t.Errorf("status %d", s.status)
 	}
 	x.release()
-}
-
-// quietBackend answers without allocating, so that what the proxy allocates can
-// be counted.
-func quietBackend(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	answer := []byte("HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				buf := make([]byte, 4096)
-				for {
-					if _, err := c.Read(buf); err != nil {
-						return
-					}
-					if _, err := c.Write(answer); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
-// quietStream takes answers without allocating.
-type quietStream struct{ testStream }
-
-func (s *quietStream) writeHead(*Exchange) error               { return nil }
-func (s *quietStream) writeBody(*Exchange, []byte, bool) error { return nil }
-
-// TestUpstreamAllocates nothing for a plain request over a kept connection.
-func TestUpstreamAllocates(t *testing.T) {
-	p := newProxyTest(t, "upstream u { server "+quietBackend(t)+"; }",
-		"location / { proxy_pass http://u; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }")
-	x, _ := p.exchange("GET /a?b", "Host: example.com", "Accept: */*", "User-Agent: test")
-	req, c := x.Req, x.client
-	x.release()
-	s := &quietStream{}
-	request := func() {
-		p.table.acquire()
-		x := newExchange(c, s, p.table)
-		x.Req, x.server, x.loc = req, p.table.Servers[0], p.table.Servers[0].Level
-		x.method, x.host, x.rawURI = "GET", req.Fields[0].Value, req.Path
-		x.setURI(req.Path)
-		x.run()
-		if x.Out.Status != 200 {
-			t.Error(x.Out.Status)
-		}
-		x.release()
-	}
-	request()
-	if n := testing.AllocsPerRun(200, request); n > 2 { // the watch of a stream other than HTTP/1.x
-		t.Errorf("a request allocates %v times", n)
-	}
 }
