@@ -68,6 +68,21 @@ func (s *clientSet) each(f func(*client)) {
 	}
 }
 
+// some calls f for connections until it returns false.
+func (s *clientSet) some(f func(*client) bool) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for c := range sh.all {
+			if !f(c) {
+				sh.mu.Unlock()
+				return
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
 // wait returns when no connection is left or ctx is done.
 func (s *clientSet) wait(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -134,8 +149,8 @@ func (f *life) onEnd(graceful, abort func()) {
 	}
 }
 
-// end asks the connection to end.
-func (f *life) end(atOnce bool) {
+// end asks the connection to end; false when it has been asked before.
+func (f *life) end(atOnce bool) bool {
 	how := endsGracefully
 	if atOnce {
 		how = endsAtOnce
@@ -151,6 +166,7 @@ func (f *life) end(atOnce bool) {
 	if !again && call != nil {
 		call()
 	}
+	return !again
 }
 
 // begins counts a request under a table.
@@ -170,10 +186,7 @@ func (r *Runtime) admit(c *client) bool {
 	m := &c.table.Main
 	limit := m.maxConnections()
 	n := r.clients.open.Add(1)
-	if n > limit-limit/16 {
-		r.dropIdle(c, int(limit))
-	}
-	if r.clients.open.Load() <= limit {
+	if n <= limit-limit/16 || r.dropIdle(c, int(limit)) || n <= limit {
 		return true
 	}
 	r.clients.open.Add(-1)
@@ -183,20 +196,25 @@ func (r *Runtime) admit(c *client) bool {
 }
 
 // dropIdle closes some idle connections for the sake of new ones, as nginx
-// does when few are left (ngx_drain_connections).
-func (r *Runtime) dropIdle(c *client, limit int) {
-	n := min(32, max(limit/16, 1))
-	r.clients.each(func(other *client) {
-		if n > 0 && other.life.active.Load() == 0 && other.life.requests.Load() > 0 {
-			other.life.end(false)
+// does when few are left (ngx_drain_connections). False: there were none.
+func (r *Runtime) dropIdle(c *client, limit int) bool {
+	most := min(32, max(limit/16, 1))
+	n := most
+	r.clients.some(func(other *client) bool {
+		if other.life.active.Load() == 0 && other.life.end(false) {
 			n--
 		}
+		return n > 0
 	})
+	if n == most {
+		return false
+	}
 	now := time.Now().Unix()
 	if last := r.clients.warned.Load(); last != now && r.clients.warned.CompareAndSwap(last, now) {
 		m := &c.table.Main
 		m.ErrorLog.logf(logWarn, "%d worker_connections are not enough, reusing connections", m.WorkerConnections)
 	}
+	return true
 }
 
 // handle serves an accepted connection to its end.

@@ -96,7 +96,7 @@ func setErrorLog(l *Level, d *parser.Directive) error {
 	var t logTarget
 	var err error
 	switch path := d.Args[0].Value; {
-	case path == "stderr":
+	case path == "stderr" || path == "":
 		t.file = l.c.logFile("")
 	case strings.HasPrefix(path, "memory:"):
 		return sayAt(d.Args[0], "U001", "write to a file or to stderr", "the \"memory:\" error log is not supported by proxyctl")
@@ -164,6 +164,7 @@ const maxErrorLine = 2048
 type line struct {
 	buf     []byte
 	message int // where the message begins, behind time, level and process
+	at      logMoment
 }
 
 var lines = sync.Pool{New: func() any { return &line{buf: make([]byte, 0, 2*maxErrorLine)} }}

@@ -75,13 +75,13 @@ func setWorkerConnections(l *Level, d *parser.Directive) error {
 	return nil
 }
 
-// setUse accepts the methods that nginx has on Linux.
+// setUse accepts the one method that nginx builds on Linux without being asked.
 func setUse(_ *Level, d *parser.Directive) error {
 	switch name := d.Args[0].Value; name {
-	case "epoll", "poll", "select":
+	case "epoll":
 		return nil
 	default:
-		return sayAt(d.Args[0], "Y009", "epoll, poll or select; or none: the best is chosen", "invalid event type \"%s\"", name)
+		return sayAt(d.Args[0], "Y009", "leave it out: the best is chosen", "invalid event type \"%s\"", name)
 	}
 }
 

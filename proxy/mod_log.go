@@ -222,6 +222,8 @@ func setAccessLog(l *Level, d *parser.Directive) error {
 		log.syslog, err = l.c.syslogPeer(d.Args[0])
 	case strings.Contains(path, "$"):
 		log.path, err = l.value(l.c.opts.prefixed(path))
+	case path == "": // nginx takes a file without a name for standard error
+		file = l.c.logFile("")
 	default:
 		file = l.c.logFile(l.c.opts.prefixed(path))
 	}
@@ -370,8 +372,9 @@ func setLogFileCache(l *Level, d *parser.Directive) error {
 // handle writes the lines of a request that has ended (ngx_http_log_handler).
 func (c *logConf) handle(x *Exchange) Code {
 	b := lines.Get().(*line)
-	at := logMoment{now: time.Now()}
-	at.times = x.table.opts.logs.clock.at(at.now)
+	now := time.Now()
+	b.at = logMoment{now, x.table.opts.logs.clock.at(now)}
+	second := b.at.times.second
 	for _, g := range c.logs {
 		if g.condition != nil {
 			b.buf = g.condition.Append(b.buf[:0], x)
@@ -379,19 +382,19 @@ func (c *logConf) handle(x *Exchange) Code {
 				continue
 			}
 		}
-		b.buf = g.format.append(b.buf[:0], x, &at)
+		b.buf = g.format.append(b.buf[:0], x, &b.at)
 		if g.syslog != nil {
-			if err := g.syslog.sendAccess(b.buf, at.times); err != nil {
+			if err := g.syslog.sendAccess(b.buf, b.at.times); err != nil {
 				x.Logf(logWarn, "send() to syslog failed")
 			}
 			continue
 		}
 		b.buf = append(b.buf, '\n')
 		if g.sink != nil {
-			g.sink.write(x, b.buf, at.times.second)
+			g.sink.write(x, b.buf, second)
 			continue
 		}
-		c.writeNamed(x, g.path, b, at.now)
+		c.writeNamed(x, g.path, b, now)
 	}
 	b.free()
 	return OK

@@ -315,6 +315,9 @@ func setThreadPool(l *Level, d *parser.Directive) error {
 // here by built-in ones, so that files of distributions load as they are; what
 // is in no file fails as dlopen(3) would.
 func loadModule(l *Level, d *parser.Directive) error {
+	if l.Conf.Main.sawEvents || l.Conf.Main.sawHTTP {
+		return errAt(d.Name, "Y012", "put it above the blocks", "is specified too late")
+	}
 	a := d.Args[0]
 	path := l.c.opts.prefixed(a.Value)
 	name := strings.TrimSuffix(path[strings.LastIndexByte(path, '/')+1:], ".so")

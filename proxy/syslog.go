@@ -171,17 +171,17 @@ func splitHost(text string) (host string, port uint16, problem string) {
 	} else {
 		host, after, hasPort = strings.Cut(text, ":")
 	}
+	if hasPort {
+		n, ok := digits(after)
+		if !ok || n < 1 || n > 65535 {
+			return "", 0, "invalid port"
+		}
+		port = uint16(n)
+	}
 	if host == "" {
 		return "", 0, "no host"
 	}
-	if !hasPort {
-		return host, 0, ""
-	}
-	n, ok := digits(after)
-	if !ok || n < 1 || n > 65535 {
-		return "", 0, "invalid port"
-	}
-	return host, uint16(n), ""
+	return host, port, ""
 }
 
 // sendError sends a line of the error log with its own severity.
