@@ -60,9 +60,10 @@ func (s *http1Stream) writeHead(x *Exchange) error {
 		out = http1.AppendStatusLine(out, a.Status, reason(a.Status))
 	}
 	s.frame(x)
+	absolute := x.absoluteLocation()
 	out = x.appendStandardFields(out)
 	for i := range a.Fields {
-		if i != a.location || !x.absoluteLocation() {
+		if i != a.location || !absolute {
 			out = http1.AppendField(out, a.Fields[i].Name, a.Fields[i].Value)
 		}
 	}
