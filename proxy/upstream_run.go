@@ -358,6 +358,8 @@ func (x *Exchange) attemptFailed(err error, call string) verdict {
 		return verdict{next: nextTimeout}
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		x.logUpstream(logError, "upstream prematurely closed connection")
+	case errnoOf(err) == 0:
+		x.logUpstream(logError, "%s failed (%s)", call, err)
 	default:
 		x.logUpstream(logError, "%s failed (%d: %s)", call, int(errnoOf(err)), sysText(errnoOf(err)))
 	}

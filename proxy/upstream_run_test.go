@@ -591,11 +591,14 @@ func TestUpstreamUnix(t *testing.T) {
 // TestUpstreamTunnel passes bytes both ways after 101.
 func TestUpstreamTunnel(t *testing.T) {
 	b := newBackend(t, func(c net.Conn, r *bufio.Reader, _ int64) {
-		readRequestOf(r)
+		if strings.HasPrefix(readRequestOf(r), "GET /plain") {
+			_, _ = io.WriteString(c, okAnswer)
+			return
+		}
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nhello ")
 		_, _ = io.Copy(c, r)
 	})
-	p := newProxyTest(t, "", "location / { proxy_pass http://"+b.addr+"; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }")
+	p := newProxyTest(t, "upstream u { server "+b.addr+"; }", "location / { proxy_pass http://u; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }")
 	ours, theirs := net.Pipe()
 	x, s := p.exchange("GET /", "Upgrade: echo", "Connection: upgrade")
 	s.conn = theirs
@@ -620,6 +623,12 @@ func TestUpstreamTunnel(t *testing.T) {
 	}
 	if s.status != 101 {
 		t.Errorf("status %d", s.status)
+	}
+	x.release()
+	x, s = p.exchange("GET /plain") // the connection of a tunnel is not kept
+	p.do(x)
+	if states := variableOf(x, "upstream_status"); s.status != 200 || states != "200" {
+		t.Errorf("after the tunnel: %d, %s; %s", s.status, states, p.logged())
 	}
 	x.release()
 }

@@ -39,6 +39,8 @@ func (x *Exchange) switchProtocols(c *proxyConf) Code {
 	u.state().length += t.down.Load()
 	u.conn.BytesIn += t.down.Load()
 	u.conn.BytesOut += t.up.Load()
+	u.countSent()
+	u.drop() // not one to keep, whatever its answer said
 	if t.timedOut.Load() {
 		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
 	}
