@@ -13,17 +13,19 @@ import (
 // ClientConn is the client's side of a connection: requests to an upstream. One
 // goroutine uses it at a time; Abort is for others.
 type ClientConn struct {
-	BytesIn, BytesOut int64 // since Begin
+	BytesIn, BytesOut int64 // since Begin, inside TLS
 
 	nc   net.Conn
 	sock *sock.Conn
 	raw  bool
 
-	pooled     *[]byte // what buf came from; nil for one of its own
-	buf        []byte
-	start, end int
+	in         *input // nil while idle
+	buf        []byte // of in, or larger for a large head
+	start, end int    // what has been read and not used
+	floor      int    // where the head ends, which stays while the body is read
+	spare      *input // takes the body after a head that left little room
+
 	body       bodyState
-	untilEOF   bool
 	left       int64
 	chunked    Chunked
 	persistent bool
@@ -34,7 +36,7 @@ type ClientConn struct {
 type Error struct {
 	Op    string // "send", "head", "body"
 	Fresh bool   // no byte of an answer has arrived
-	Err   error
+	Err   error  // io.EOF when the upstream closed before an answer
 }
 
 func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
@@ -49,8 +51,10 @@ func NewClientConn(nc net.Conn, s *sock.Conn) *ClientConn {
 
 // Begin prepares for a request: what a kept connection read before is gone.
 func (c *ClientConn) Begin() {
+	c.putBuffers()
 	c.BytesIn, c.BytesOut = 0, 0
-	c.body, c.left, c.untilEOF, c.persistent = noBody, 0, false, false
+	c.body, c.left, c.persistent = noBody, 0, false
+	c.chunked.Reset()
 }
 
 // SetTimeouts sets the times between two reads and between two writes.
@@ -61,8 +65,26 @@ func (c *ClientConn) Send(p []byte) error {
 	c.sock.SetTimeout(c.send)
 	n, err := c.nc.Write(p)
 	c.BytesOut += int64(n)
+	return c.sending(err)
+}
+
+// SendThrough writes two parts of a request as one piece.
+func (c *ClientConn) SendThrough(a, b []byte) error {
+	if !c.raw {
+		if err := c.Send(a); err != nil {
+			return err
+		}
+		return c.Send(b)
+	}
+	c.sock.SetTimeout(c.send)
+	n, err := c.sock.Writev(a, b)
+	c.BytesOut += int64(n)
+	return c.sending(err)
+}
+
+func (c *ClientConn) sending(err error) error {
 	if err != nil {
-		return &Error{"send", true, err}
+		return &Error{"send", c.BytesIn == 0, err}
 	}
 	return nil
 }
@@ -71,19 +93,20 @@ func (c *ClientConn) Send(p []byte) error {
 const maxInterim = 16
 
 // ReadResponse sends req, which may be empty, and reads the head of the final
-// answer. interim sees the 1xx answers before it and may be nil. head says that
-// the request was HEAD.
+// answer, or of 101. interim sees the other 1xx answers before it and may be nil.
+// head says that the request was HEAD. The error is an *Error, with a
+// *ParseError in it for a head that is refused. What r holds is valid until
+// Begin, Rest or Close.
 func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool, interim func(*Response)) error {
-	if c.buf == nil {
-		c.pooled = buffers.Get().(*[]byte)
-		c.buf = *c.pooled
-		c.start, c.end = 0, 0
+	if c.in == nil {
+		c.in = inputs.Get().(*input)
+		c.buf = c.in.data[:]
 	}
 	for interims := 0; ; {
 		n, err := r.Parse(c.buf[c.start:c.end], l)
 		switch {
-		case c.end == c.start || errors.Is(err, ErrMore):
-			if err := c.fill(req); err != nil {
+		case len(req) > 0 || err == ErrMore:
+			if err := c.moreHead(req, l); err != nil {
 				return &Error{"head", c.BytesIn == 0, err}
 			}
 			req = nil
@@ -93,6 +116,7 @@ func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool,
 		}
 		c.start += n
 		if r.Status >= 200 || r.Status == 101 {
+			c.floor = c.start
 			c.frame(r, head)
 			return nil
 		}
@@ -105,43 +129,49 @@ func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool,
 	}
 }
 
-// fill reads more into the buffer, after sending req if there is one.
-func (c *ClientConn) fill(req []byte) error {
-	if c.start == c.end {
-		c.start, c.end = 0, 0
-	}
+// moreHead reads more of a head, after sending req if there is one.
+func (c *ClientConn) moreHead(req []byte, l *Limits) error {
 	if c.end == len(c.buf) {
 		if c.start == 0 {
-			larger := make([]byte, 2*len(c.buf))
-			copy(larger, c.buf)
-			c.putBuffer()
-			c.buf = larger
+			c.buf = append(make([]byte, 0, len(c.buf)+max(l.Head, bufferSize)), c.buf...)
+			c.buf = c.buf[:cap(c.buf)]
 		} else {
 			c.end = copy(c.buf, c.buf[c.start:c.end])
 			c.start = 0
 		}
 	}
-	n, err := 0, error(nil)
 	if len(req) > 0 && c.raw {
 		c.sock.SetTimeout(c.read)
-		n, err = c.sock.Exchange(req, c.buf[c.end:])
+		n, err := c.sock.Exchange(req, c.buf[c.end:])
 		c.BytesOut += int64(len(req))
-	} else {
-		if len(req) > 0 {
-			if err := c.Send(req); err != nil {
-				return err
-			}
+		c.end += n
+		c.BytesIn += int64(n)
+		return ended(n, err)
+	}
+	if len(req) > 0 {
+		if err := c.Send(req); err != nil {
+			return errors.Unwrap(err)
 		}
-		c.sock.SetTimeout(c.read)
-		n, err = c.nc.Read(c.buf[c.end:])
 	}
+	n, err := c.readSome(c.buf[c.end:])
 	c.end += n
+	return err
+}
+
+func (c *ClientConn) readSome(p []byte) (int, error) {
+	c.sock.SetTimeout(c.read)
+	n, err := c.nc.Read(p)
 	c.BytesIn += int64(n)
-	if n > 0 {
+	return n, ended(n, err)
+}
+
+// ended makes an error of reading nothing, and none of reading something.
+func ended(n int, err error) error {
+	switch {
+	case n > 0:
 		return nil
-	}
-	if err == nil {
-		err = io.EOF
+	case err == nil:
+		return io.EOF
 	}
 	return err
 }
@@ -149,39 +179,66 @@ func (c *ClientConn) fill(req []byte) error {
 // frame decides how the body ends (RFC 9112, section 6.3).
 func (c *ClientConn) frame(r *Response, head bool) {
 	c.persistent = r.Persistent()
-	c.body, c.left, c.untilEOF = noBody, 0, false
+	c.body, c.left = noBody, 0
 	switch {
 	case head || r.Status == 204 || r.Status == 304 || r.Status == 101:
 	case r.Chunked:
 		c.body = chunkedBody
 		c.chunked.Reset()
+		if r.Minor == 0 { // RFC 9112, section 6.1
+			c.persistent = false
+		}
 	case r.ContentLength > 0:
 		c.body, c.left = fixedBody, r.ContentLength
 	case r.ContentLength < 0:
-		c.body, c.untilEOF, c.persistent = fixedBody, true, false
+		c.body, c.persistent = endlessBody, false
 	}
 }
 
+// buffer is where c.start and c.end count.
+func (c *ClientConn) buffer() []byte {
+	if c.spare != nil {
+		return c.spare.data[:]
+	}
+	return c.buf
+}
+
+// fill reads more of the body when all has been used.
+func (c *ClientConn) fill() error {
+	if c.spare == nil && len(c.buf)-c.floor < minBody {
+		c.spare = inputs.Get().(*input)
+		c.floor = 0
+	}
+	b := c.buffer()
+	c.start, c.end = c.floor, c.floor
+	n, err := c.readSome(b[c.end:])
+	c.end += n
+	if err != nil {
+		return c.bodyEnded(err)
+	}
+	return nil
+}
+
 // Next returns the next run of decoded body bytes, valid until the next call;
-// io.EOF after the last, io.ErrUnexpectedEOF when the answer was cut short.
+// io.EOF after the last, an *Error with io.ErrUnexpectedEOF when the answer was
+// cut short, with ErrChunk or ErrTrailers when it is malformed.
 func (c *ClientConn) Next() ([]byte, error) {
 	for {
 		if c.body == noBody {
 			return nil, io.EOF
 		}
 		if c.start == c.end {
-			err := c.fill(nil)
-			if err != nil {
-				return nil, c.bodyEnded(err)
+			if err := c.fill(); err != nil {
+				return nil, err
 			}
 		}
-		if data, err := c.decode(len(c.buf)); err != nil || len(data) > 0 {
+		if data, err := c.decode(c.end - c.start); err != nil || len(data) > 0 {
 			return data, err
 		}
 	}
 }
 
-// Buffered says whether body bytes have arrived that Next gives without waiting.
+// Buffered says whether bytes of the body have arrived already.
 func (c *ClientConn) Buffered() bool { return c.body != noBody && c.start < c.end }
 
 // ReadBody reads decoded body bytes into p. Errors are those of Next.
@@ -192,43 +249,36 @@ func (c *ClientConn) ReadBody(p []byte) (int, error) {
 			return 0, io.EOF
 		case len(p) == 0:
 			return 0, nil
-		case c.start == c.end && c.body == fixedBody && len(p) >= len(c.buf)/2:
+		case c.start < c.end:
+		case c.body != chunkedBody && len(p) >= minBody:
 			return c.readDirect(p)
-		case c.start == c.end:
-			if err := c.fill(nil); err != nil {
-				return 0, c.bodyEnded(err)
+		default:
+			if err := c.fill(); err != nil {
+				return 0, err
 			}
 		}
 		data, err := c.decode(len(p))
-		if err != nil {
-			return 0, err
-		}
-		if len(data) > 0 {
-			return copy(p, data), nil
+		if err != nil || len(data) > 0 {
+			return copy(p, data), err
 		}
 	}
 }
 
-// readDirect reads a fixed body past the buffer.
+// readDirect reads a body that is not chunked past the buffer.
 func (c *ClientConn) readDirect(p []byte) (int, error) {
-	if !c.untilEOF {
+	if c.body == fixedBody {
 		p = p[:min(int64(len(p)), c.left)]
 	}
-	c.sock.SetTimeout(c.read)
-	n, err := c.nc.Read(p)
-	c.BytesIn += int64(n)
-	if n > 0 {
-		c.count(n)
-		return n, nil
+	n, err := c.readSome(p)
+	if err != nil {
+		return 0, c.bodyEnded(err)
 	}
-	if err == nil {
-		err = io.EOF
-	}
-	return 0, c.bodyEnded(err)
+	c.count(n)
+	return n, nil
 }
 
 func (c *ClientConn) count(n int) {
-	if c.untilEOF {
+	if c.body != fixedBody {
 		return
 	}
 	if c.left -= int64(n); c.left == 0 {
@@ -236,11 +286,11 @@ func (c *ClientConn) count(n int) {
 	}
 }
 
-// decode takes up to limit bytes of body from the buffer.
+// decode takes up to limit bytes from the buffer and returns those of the body.
 func (c *ClientConn) decode(limit int) ([]byte, error) {
-	b := c.buf[c.start:min(c.end, c.start+limit)]
-	if c.body == fixedBody {
-		if !c.untilEOF {
+	b := c.buffer()[c.start:min(c.end, c.start+limit)]
+	if c.body != chunkedBody {
+		if c.body == fixedBody {
 			b = b[:min(int64(len(b)), c.left)]
 		}
 		c.start += len(b)
@@ -260,19 +310,23 @@ func (c *ClientConn) decode(limit int) ([]byte, error) {
 }
 
 // bodyEnded tells the proper end of a body from a truncated one.
+//
+// Over TLS, an end without a closing alert is io.ErrUnexpectedEOF from
+// crypto/tls and stays one.
 func (c *ClientConn) bodyEnded(err error) error {
-	if c.untilEOF && err == io.EOF {
-		c.body = noBody
-		return io.EOF
-	}
 	c.persistent = false
 	if err == io.EOF {
+		if c.body == endlessBody {
+			c.body = noBody
+			return io.EOF
+		}
 		err = io.ErrUnexpectedEOF
 	}
 	return &Error{"body", false, err}
 }
 
-// Trailers appends the fields after a chunked body.
+// Trailers appends the fields after a chunked body to fields. The error is
+// ErrTrailers. They are valid until Begin.
 func (c *ClientConn) Trailers(fields []Field) ([]Field, error) { return c.chunked.Trailers(fields) }
 
 // Reusable says whether another request may be sent: the answer was read whole,
@@ -281,28 +335,33 @@ func (c *ClientConn) Reusable() bool {
 	return c.persistent && c.body == noBody && c.start == c.end && !c.sock.Aborted()
 }
 
-// Rest gives the buffer back while the connection is kept.
+// Rest gives the buffers back while the connection is kept.
 func (c *ClientConn) Rest() {
-	c.putBuffer()
+	c.putBuffers()
+	c.chunked = Chunked{}
 	c.sock.SetTimeout(0)
 }
 
-func (c *ClientConn) putBuffer() {
-	if c.pooled != nil {
-		buffers.Put(c.pooled)
+func (c *ClientConn) putBuffers() {
+	if c.in != nil {
+		inputs.Put(c.in)
+		c.in, c.buf = nil, nil
 	}
-	c.buf, c.pooled = nil, nil
-	c.start, c.end = 0, 0
+	if c.spare != nil {
+		inputs.Put(c.spare)
+		c.spare = nil
+	}
+	c.start, c.end, c.floor = 0, 0, 0
 }
 
 // Stale says whether a kept connection has been closed by its peer, or has said
 // something that nobody asked for.
-func (c *ClientConn) Stale() bool { return c.sock.Readable() }
+func (c *ClientConn) Stale() bool { return c.start < c.end || c.sock.Readable() }
 
 // Detach gives the connection to a tunnel, with what was read beyond the head.
 func (c *ClientConn) Detach() (net.Conn, []byte) {
-	rest := append([]byte(nil), c.buf[c.start:c.end]...)
-	c.putBuffer()
+	rest := append([]byte(nil), c.buffer()[c.start:c.end]...)
+	c.start = c.end
 	return c.nc, rest
 }
 
@@ -311,7 +370,7 @@ func (c *ClientConn) Abort() { c.sock.Abort() }
 
 // Close closes the connection.
 func (c *ClientConn) Close() error {
-	c.putBuffer()
+	c.putBuffers()
 	if err := c.nc.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}

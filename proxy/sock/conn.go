@@ -33,6 +33,7 @@ type Conn struct {
 	sweeper *Sweeper
 
 	timeout       atomic.Int64 // nanoseconds that one operation may wait; 0: no limit
+	until         atomic.Int64 // when reads end at the latest; 0: no limit
 	reads, writes side
 	probe         atomic.Int32 // sweeps until a parked reader is looked after
 	aborted       atomic.Bool
@@ -56,8 +57,10 @@ type Conn struct {
 	// one writer's state
 	writeFunc func(uintptr) bool
 	tryFunc   func(uintptr)
+	pairFunc  func(uintptr)
 	out       []byte
 	pair      [2][]byte // of Writev
+	pairSent  int
 	werr      error
 	file      *transfer // of SendFile; made when first needed
 }
@@ -83,11 +86,14 @@ func New(nc net.Conn, s *Sweeper) *Conn {
 	}
 	if c.raw != nil {
 		c.readFunc, c.exchangeFunc, c.loopFunc = c.readStep, c.exchangeStep, c.loopStep
-		c.writeFunc, c.tryFunc = c.writeStep, c.tryStep
+		c.writeFunc, c.tryFunc, c.pairFunc = c.writeStep, c.tryStep, c.pairStep
 	}
 	s.add(c)
 	return c
 }
+
+// Now is the Sweeper's clock.
+func (c *Conn) Now() int64 { return c.sweeper.Now() }
 
 // Raw reports whether Loop and TryRead can be used.
 func (c *Conn) Raw() bool { return c.raw != nil }
@@ -107,14 +113,28 @@ func (c *Conn) SetTimeout(d time.Duration) {
 	}
 }
 
-// begin starts the time of an operation. The clock may be a period behind, so
-// two are added.
-func (c *Conn) begin(s *side) {
-	if t := c.timeout.Load(); t > 0 {
-		s.deadline.Store(c.sweeper.Now() + t + int64(2*period))
-	} else {
-		s.deadline.Store(0)
+// ReadUntil bounds all following reads together: after d none of them waits any
+// more. 0 ends that.
+func (c *Conn) ReadUntil(d time.Duration) { c.until.Store(c.ahead(d)) }
+
+// ahead is the point on the clock that lies d ahead, 0 for no time. The clock may
+// be a period behind, so two are added.
+func (c *Conn) ahead(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
 	}
+	return c.sweeper.Now() + int64(d+2*period)
+}
+
+// begin starts the time of an operation.
+func (c *Conn) begin(s *side) {
+	d := c.ahead(time.Duration(c.timeout.Load()))
+	if s == &c.reads {
+		if u := c.until.Load(); u > 0 && (d == 0 || u < d) {
+			d = u
+		}
+	}
+	s.deadline.Store(d)
 }
 
 // Read reads at least one byte.
@@ -259,11 +279,19 @@ func (c *Conn) writeStep(fd uintptr) bool {
 // TryWrite writes what the socket takes without waiting: 0 and no error when it
 // takes nothing.
 func (c *Conn) TryWrite(p []byte) (int, error) {
-	if c.raw == nil {
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case c.raw == nil:
 		return c.Write(p)
 	}
 	c.out, c.werr = p, nil
-	err := c.raw.Control(c.tryFunc)
+	var err error
+	if c.looping {
+		c.tryStep(uintptr(c.fd))
+	} else {
+		err = c.raw.Control(c.tryFunc)
+	}
 	n := len(p) - len(c.out)
 	c.out = nil
 	if err == nil {

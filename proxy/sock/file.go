@@ -8,57 +8,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writev writes two pieces as if they were one, by writev(2).
-func (c *Conn) Writev(a, b []byte) error {
+// Writev writes two pieces as if they were one, by writev(2), and returns how
+// many bytes of both went out.
+func (c *Conn) Writev(a, b []byte) (int, error) {
 	if c.raw == nil || len(a) == 0 || len(b) == 0 {
-		if _, err := c.Write(a); err != nil {
-			return err
-		}
-		_, err := c.Write(b)
-		return err
+		return c.writeRest(0, a, b)
 	}
-	if !c.looping {
-		return c.writevWaiting(a, b)
-	}
-	n, err := c.writevNow(c.fd, a, b)
-	if err != nil {
-		return err
-	}
-	return c.writeRest(n, a, b)
-}
-
-// writevNow writes what the socket takes.
-func (c *Conn) writevNow(fd int, a, b []byte) (int, error) {
 	c.pair[0], c.pair[1] = a, b
-	n, err := unix.Writev(fd, c.pair[:])
+	c.pairSent, c.werr = 0, nil
+	var err error
+	if c.looping {
+		c.pairStep(uintptr(c.fd))
+	} else {
+		err = c.raw.Control(c.pairFunc)
+	}
 	c.pair[0], c.pair[1] = nil, nil
+	if err == nil {
+		err = c.werr
+	}
+	if err != nil {
+		return c.pairSent, c.reason(err)
+	}
+	return c.writeRest(c.pairSent, a, b)
+}
+
+// pairStep writes what the socket takes.
+func (c *Conn) pairStep(fd uintptr) {
+	n, err := unix.Writev(int(fd), c.pair[:])
+	c.pairSent = max(n, 0)
 	if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
-		return 0, os.NewSyscallError("writev", err)
+		c.werr = os.NewSyscallError("writev", err)
 	}
-	return max(n, 0), nil
 }
 
-func (c *Conn) writevWaiting(a, b []byte) error {
-	var n int
-	var failed error
-	if err := c.raw.Control(func(fd uintptr) { n, failed = c.writevNow(int(fd), a, b) }); err != nil {
-		return c.reason(err)
-	}
-	if failed != nil {
-		return failed
-	}
-	return c.writeRest(n, a, b)
-}
-
-func (c *Conn) writeRest(n int, a, b []byte) error {
+// writeRest writes two pieces but for their first n bytes.
+func (c *Conn) writeRest(n int, a, b []byte) (int, error) {
 	if n < len(a) {
-		if _, err := c.Write(a[n:]); err != nil {
-			return err
+		m, err := c.Write(a[n:])
+		if n += m; err != nil {
+			return n, err
 		}
-		n = len(a)
 	}
-	_, err := c.Write(b[n-len(a):])
-	return err
+	m, err := c.Write(b[n-len(a):])
+	return n + m, err
 }
 
 // transfer is a SendFile in progress.

@@ -40,8 +40,7 @@ func (c *Conn) TryRead(p []byte) (int, error) {
 // Idle starts the time in which the next bytes must arrive, for a step that is
 // about to return false; 0 for ever.
 func (c *Conn) Idle(d time.Duration) {
-	c.timeout.Store(int64(d))
-	c.begin(&c.reads)
+	c.reads.deadline.Store(c.ahead(d))
 	c.probe.Store(probeAfter)
 }
 
