@@ -199,6 +199,9 @@ func (x *Exchange) captureSNI() {
 // end runs the log phase. The exchange is still valid afterwards.
 func (x *Exchange) end() {
 	x.stream.unwatch()
+	if s, ok := x.stream.(*http1Stream); ok {
+		x.bytesSent, x.headSize = s.sent()
+	}
 	for _, h := range x.loc.handlers[LogPhase] {
 		h(x)
 	}

@@ -74,7 +74,9 @@ func Load(file *parser.File, o *Options) (*Table, []*parser.Diagnostic) {
 		c.finish[i]()
 	}
 	diags := c.diagnostics()
+	c.opts.logs.note(diags)
 	if c.errors > 0 {
+		c.table.release()
 		return nil, diags
 	}
 	return c.table, diags

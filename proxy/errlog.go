@@ -225,6 +225,25 @@ func (e *errorLog) write(b *line, level logLevel, times *logTimes) {
 	}
 }
 
+// quiet logs a message that has been shown already where it belongs: not on
+// the console.
+func (e *errorLog) quiet(level logLevel, text string) {
+	if level > e.most {
+		return
+	}
+	times := e.logs.clock.at(time.Now())
+	b := lines.Get().(*line)
+	b.begin(times, level, 0)
+	b.buf = append(b.buf, text...)
+	b.end()
+	for i := range e.targets {
+		if t := &e.targets[i]; t.level >= level && t.file != nil && t.file.path != "" {
+			_ = t.file.write(b.buf, times.second)
+		}
+	}
+	b.free()
+}
+
 // logf logs a message that belongs to no connection.
 func (e *errorLog) logf(level logLevel, format string, a ...any) {
 	if level > e.most {

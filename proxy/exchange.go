@@ -47,21 +47,24 @@ type Exchange struct {
 	bodyRead  bool // read whole, or being passed on
 	body      requestBody
 	reqLength int64
-	pipelined bool // it had arrived with the request before it
 
 	// finalizing
 	errorStatus int  // status that special responses carry
 	errorPage   bool // an error_page is being followed
 	headSent    bool
 	headerOnly  bool
-	bytesSent   int64
-	bodySent    int64
+	bytesSent   int64 // on the wire, of this exchange: set at its end
+	headSize    int64 // how many of these were its head
+	bodySent    int64 // body bytes without framing
 	failed      bool
 
 	slots    []slot
 	captured []byte // subject of the last regular expression
 	captures []int
+	spare    []int // for captures of a search that may fail
 	arena    []byte // memory of values, released with the exchange
+	scratch  [4][]byte
+	depth    int // how many of scratch are lent
 
 	rewrite  rewriteScratch
 	upstream upstreamScratch
@@ -198,7 +201,7 @@ func (x *Exchange) release() {
 	clear(out.Fields)
 	clear(out.Trailers)
 	*x = Exchange{
-		slots: x.slots[:0], arena: arena, captures: x.captures[:0],
+		slots: x.slots[:0], arena: arena, captures: x.captures[:0], spare: x.spare[:0], scratch: x.scratch,
 		Out:      Answer{Fields: out.Fields[:0], Trailers: out.Trailers[:0]},
 		upstream: x.upstream.recycle(),
 	}
@@ -221,6 +224,25 @@ func (x *Exchange) keep(pieces ...any) []byte {
 	return x.arena[start:len(x.arena):len(x.arena)]
 }
 
+// borrow lends an empty buffer for the making of a value, which may make others
+// on the way: they must not write where this one grows. What was borrowed last
+// is given back first.
+func (x *Exchange) borrow() []byte {
+	x.depth++
+	if i := x.depth - 1; i < len(x.scratch) {
+		return x.scratch[i]
+	}
+	return nil
+}
+
+// giveBack takes the buffer that was borrowed last, grown or not.
+func (x *Exchange) giveBack(b []byte) {
+	x.depth--
+	if i := x.depth; i < len(x.scratch) && cap(b) <= maxKept>>2 {
+		x.scratch[i] = b[:0]
+	}
+}
+
 // capture returns group n of the last regular expression that matched.
 func (x *Exchange) capture(n int) []byte {
 	if 2*n+1 >= len(x.captures) || x.captures[2*n] < 0 {
@@ -230,20 +252,33 @@ func (x *Exchange) capture(n int) []byte {
 }
 
 // matchRegex matches s, keeps its captures for $1..$9 and sets the variables of
-// its named groups (ngx_http_regex_exec).
+// its named groups (ngx_http_regex_exec). A search that was given up is no
+// match.
 func (x *Exchange) matchRegex(re *regex, s []byte) bool {
+	matched, _ := x.searchRegex(re, s)
+	return matched
+}
+
+// searchRegex is matchRegex for those who want to know that a search was given
+// up.
+func (x *Exchange) searchRegex(re *regex, s []byte) (bool, error) {
 	if re.Captures() == 0 {
-		return re.Match(s)
+		matched, err := re.Test(s)
+		if matched { // nothing is captured, and nothing is left of before
+			x.captures = x.captures[:0]
+		}
+		return matched, err
 	}
-	caps, ok := re.Find(s, x.captures[:0])
-	if !ok {
-		return false
+	caps, matched, err := re.Search(s, x.spare[:0])
+	if !matched { // what was captured before counts on
+		x.spare = caps[:0]
+		return false, err
 	}
-	x.captures, x.captured = caps, s
+	x.captures, x.spare, x.captured = caps, x.captures, s
 	for _, n := range re.names {
 		n.v.set(x, x.capture(n.group))
 	}
-	return true
+	return true, nil
 }
 
 // contentLength returns the length that the request announces, or -1.

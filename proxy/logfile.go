@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"proxyctl/parser"
 )
 
 // Log files. One file is opened once, whatever number of directives, levels
@@ -163,6 +165,30 @@ func (o *Options) openEarlyLog() {
 		_ = s.open(f)
 	}
 	s.early.Store(f)
+}
+
+// note writes what was found in a configuration to the log of the time before
+// one counts: warnings, and the first error.
+func (s *logs) note(diags []*parser.Diagnostic) {
+	e := s.earlyLog()
+	for _, d := range diags {
+		level := logEmerg
+		switch d.Severity {
+		case parser.Warning:
+			level = logWarn
+		case parser.Note:
+			continue
+		case parser.Error:
+		}
+		text := d.Message
+		if !d.At.IsZero() {
+			text += fmt.Sprintf(" in %s:%d", d.At.Source.Name, d.At.Line())
+		}
+		e.quiet(level, text)
+		if level == logEmerg {
+			return
+		}
+	}
 }
 
 // errorLogPath is the path of the error log that nobody has named; "" is

@@ -487,7 +487,7 @@ func logSpecial(name string) func([]byte, *Exchange, *logMoment) []byte {
 	switch name {
 	case "pipe":
 		return func(dst []byte, x *Exchange, _ *logMoment) []byte {
-			if x.pipelined {
+			if x.client.http1.pipelined {
 				return append(dst, 'p')
 			}
 			return append(dst, '.')
@@ -508,13 +508,21 @@ func logSpecial(name string) func([]byte, *Exchange, *logMoment) []byte {
 		return func(dst []byte, x *Exchange, _ *logMoment) []byte { return strconv.AppendInt(dst, x.bytesSent, 10) }
 	case "body_bytes_sent":
 		return func(dst []byte, x *Exchange, _ *logMoment) []byte {
-			return strconv.AppendInt(dst, max(x.bodySent, 0), 10)
+			return strconv.AppendInt(dst, x.bodyBytesSent(), 10)
 		}
 	case "request_length":
-		return func(dst []byte, x *Exchange, _ *logMoment) []byte { return strconv.AppendInt(dst, x.reqLength, 10) }
+		return func(dst []byte, x *Exchange, _ *logMoment) []byte {
+			return strconv.AppendInt(dst, x.requestLength(), 10)
+		}
 	}
 	return nil
 }
+
+// requestLength is how long the request was: head and what was read of its body.
+func (x *Exchange) requestLength() int64 { return int64(x.Req.HeadSize) + x.reqLength }
+
+// bodyBytesSent is what went to the client after the head, framing included.
+func (x *Exchange) bodyBytesSent() int64 { return max(x.bytesSent-x.headSize, 0) }
 
 // appendMillis appends seconds with three decimals.
 func appendMillis(dst []byte, ms int64) []byte {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -140,6 +141,28 @@ func TestAccessLogLines(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(r.dir, "logs/access.log")); err == nil {
 		t.Error("the default log is opened though nobody uses it")
+	}
+}
+
+func TestAccessLogSizes(t *testing.T) {
+	r := run(t, "events {} http { "+
+		"log_format b '$status $request_length $pipe $request'; log_format s '$bytes_sent $body_bytes_sent'; "+
+		"server { listen unix:%dir%/s; access_log logs/b.log b; access_log logs/s.log s; location / { return 200 ok; } } }")
+	answer := r.ask("s", "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	second := r.ask("s", "HEAD /c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	r.get("s", "/end")
+	r.await("logs/b.log", "/end")
+	// As nginx 1.31.5 writes for the same requests.
+	want := "200 28 . GET /a HTTP/1.1\n200 47 p GET /b HTTP/1.1\n200 48 . HEAD /c HTTP/1.1\n"
+	if got := r.read("logs/b.log"); !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	var all, body [3]int
+	if _, err := fmt.Sscan(r.read("logs/s.log"), &all[0], &body[0], &all[1], &body[1], &all[2], &body[2]); err != nil {
+		t.Fatal(err)
+	}
+	if all[0]+all[1] != len(answer) || all[2] != len(second) || body != [3]int{2, 2, 0} {
+		t.Errorf("sizes %v %v, answers of %d and %d bytes", all, body, len(answer), len(second))
 	}
 }
 

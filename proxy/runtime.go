@@ -109,6 +109,7 @@ func (r *Runtime) Reload(t *Table) error {
 		t.release()
 		return err
 	}
+	t.inheritUpstreams(old)
 	if r.opts.UpdateCertificates != nil {
 		r.opts.UpdateCertificates(t.certSites())
 	}

@@ -11,6 +11,10 @@ import (
 type http1Stream struct {
 	client *client
 	conn   *http1.Conn
+
+	before    int64 // bytes sent when the request began
+	headSize  int64
+	pipelined bool // the request had arrived with the one before it
 }
 
 // serveHTTP1 is the handler of the connection's engine: one call a request.
@@ -20,9 +24,16 @@ func (c *client) serveHTTP1(conn *http1.Conn) {
 	if conn.Err != nil && !errors.As(conn.Err, &bad) {
 		bad = &http1.ParseError{Status: 400, Reason: "client sent invalid request"}
 	}
+	s.before, s.headSize = conn.BytesOut, 0
 	x := c.serve(&conn.Req, s, conn.KeepAlive, bad)
 	conn.KeepAlive = x.keepAlive
 	x.release()
+	s.pipelined = conn.Pipelined()
+}
+
+// sent gives the bytes of the current answer on the wire, and those of its head.
+func (s *http1Stream) sent() (all, head int64) {
+	return s.conn.BytesOut + int64(len(s.conn.Out)) - s.before, s.headSize
 }
 
 func (s *http1Stream) buffered() ([]byte, bool)       { return s.conn.Buffered() }
@@ -67,7 +78,9 @@ func (s *http1Stream) writeHead(x *Exchange) error {
 			out = http1.AppendField(out, a.Fields[i].Name, a.Fields[i].Value)
 		}
 	}
-	s.conn.Out = append(out, "\r\n"...)
+	out = append(out, "\r\n"...)
+	s.headSize = int64(len(out) - len(s.conn.Out))
+	s.conn.Out = out
 	return nil
 }
 
