@@ -98,7 +98,7 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 	req := x.Req
 	x.rawURI = req.Path
 	if bad != nil {
-		x.Logf(logInfo, "%s", bad.Reason)
+		x.Logf(logInfo, "%s while %s", bad.Reason, refusedWhile(req, bad))
 		x.keepAlive = false
 		return Code(bad.Status)
 	}
@@ -106,19 +106,28 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 		return code
 	}
 	if !x.setURI(req.Path) {
-		x.Logf(logInfo, "client sent invalid request")
+		x.Logf(logInfo, "client sent invalid request while reading client request line")
 		x.uri = nil
 		return 400
 	}
 	if x.isMethod("TRACE") {
-		x.Logf(logInfo, "client sent TRACE method")
+		x.Logf(logInfo, "client sent TRACE method while reading client request headers")
 		return 405
 	}
 	if x.isMethod("CONNECT") {
-		x.Logf(logInfo, "client sent CONNECT method")
+		x.Logf(logInfo, "client sent CONNECT method while reading client request headers")
 		return 405
 	}
 	return OK
+}
+
+// refusedWhile says what nginx was doing when it refused a head: reading the
+// line, or what follows it.
+func refusedWhile(req *http1.Request, bad *http1.ParseError) string {
+	if len(req.Fields) > 0 || req.Major != 0 && bad.Status != 505 {
+		return "reading client request headers"
+	}
+	return "reading client request line"
 }
 
 // setURI takes a request target apart.
@@ -150,19 +159,19 @@ func (x *Exchange) chooseServer() Code {
 		name = field
 	}
 	if !has && x.Req.Minor == 1 && x.Req.Major == 1 {
-		x.Logf(logInfo, "client sent HTTP/1.1 request without \"Host\" header")
+		x.Logf(logInfo, "client sent HTTP/1.1 request without \"Host\" header while reading client request headers")
 		return 400
 	}
 	if len(name) == 0 {
 		if has {
-			x.Logf(logInfo, "client sent invalid host header")
+			x.Logf(logInfo, "client sent invalid host header while reading client request headers")
 			return 400
 		}
 	} else {
 		var h validHost
 		h, x.arena = parseHost(name, x.arena)
 		if !h.ok {
-			x.Logf(logInfo, "client sent invalid host header")
+			x.Logf(logInfo, "client sent invalid host header while reading client request headers")
 			return 400
 		}
 		x.host, x.hostPort = h.name, h.port
@@ -177,7 +186,7 @@ func (x *Exchange) chooseServer() Code {
 			s = x.client.endpoint.fallback
 		}
 		if s.Level.Conf.SSL.Verify != verifyOff {
-			x.Logf(logInfo, "client attempted to request the server name different from the one that was negotiated")
+			x.Logf(logInfo, "client attempted to request the server name different from the one that was negotiated while reading client request headers")
 			return 421
 		}
 	}

@@ -220,8 +220,7 @@ func (e *errorLog) write(b *line, level logLevel, times *logTimes) {
 		}
 	}
 	if console := e.logs.console.Load(); console != nil && level <= logWarn && !stderr {
-		out := append(append([]byte("nginx: ["), level.String()...), "] "...)
-		_, _ = console.Write(append(out, b.buf[b.message:]...))
+		_, _ = fmt.Fprintf(console, "%s: [%s] %s", e.logs.program, level, b.buf[b.message:])
 	}
 }
 
@@ -277,7 +276,7 @@ func (x *Exchange) Logf(level logLevel, format string, a ...any) {
 
 // describe appends what nginx adds to every message about a request.
 func (x *Exchange) describe(p []byte) []byte {
-	p = append(append(p, ", client: "...), x.client.address()...)
+	p = x.appendRemoteAddr(append(p, ", client: "...))
 	p = append(append(p, ", server: "...), x.server.Name()...)
 	if len(x.Req.Line) > 0 {
 		p = append(append(append(p, ", request: \""...), x.Req.Line...), '"')

@@ -26,6 +26,7 @@ type boundSocket struct {
 	address   string // as nginx prints it
 	path      string // of a unix socket
 	first     *socket
+	at        netip.AddrPort
 	listeners []net.Listener // several with reuseport
 	binding   atomic.Pointer[binding]
 	closed    atomic.Bool
@@ -61,7 +62,7 @@ func bindAll(sockets []*socket, o *Options, log *errorLog) ([]*boundSocket, erro
 			}
 			last = err
 			if !errors.Is(err, syscall.EADDRINUSE) {
-				unbind(bound, o)
+				unbind(bound)
 				return nil, err
 			}
 			log.logf(logEmerg, "%v", err)
@@ -74,15 +75,14 @@ func bindAll(sockets []*socket, o *Options, log *errorLog) ([]*boundSocket, erro
 			time.Sleep(bindPause)
 		}
 	}
-	unbind(bound, o)
-	log.logf(logEmerg, "still could not bind()")
+	unbind(bound)
 	return nil, last
 }
 
-func unbind(bound []*boundSocket, o *Options) {
+func unbind(bound []*boundSocket) {
 	for _, b := range bound {
 		if b != nil {
-			b.close(o)
+			b.close()
 		}
 	}
 }
@@ -107,15 +107,24 @@ func bind(s *socket, o *Options) (*boundSocket, error) {
 			b.address = at.String()
 		}
 	}
-	for range s.count() {
-		l, err := b.listen(s, at)
+	b.at = at
+	if err := b.grow(s); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// grow opens sockets until there are as many as s wants.
+func (b *boundSocket) grow(s *socket) error {
+	for len(b.listeners) < s.count() {
+		l, err := b.listen(s, b.at)
 		if err != nil {
-			b.close(o)
-			return nil, err
+			return err
 		}
 		b.listeners = append(b.listeners, l)
 	}
-	return b, nil
+	return nil
 }
 
 // count is how many sockets share the address.
@@ -253,17 +262,42 @@ func (k keepaliveOption) config() net.KeepAliveConfig {
 }
 
 // renew applies the parameters of a new generation to a socket that stays.
-func (b *boundSocket) renew(s *socket, log *errorLog) {
+func (b *boundSocket) renew(r *Runtime, s *socket, log *errorLog) {
 	for _, l := range b.listeners {
 		t, ok := l.(*net.TCPListener)
 		if !ok {
 			continue
 		}
 		err := setBacklog(t, s.backlog())
+		if err == nil {
+			err = s.setAgain(t)
+		}
 		if err != nil {
 			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("listen() to %s, backlog %d failed, ignored", b.address, s.backlog()), err))
 		}
 	}
+	known := len(b.listeners)
+	if err := b.grow(s); err != nil {
+		log.logf(logAlert, "%v, ignored", err)
+	}
+	for _, l := range b.listeners[known:] {
+		go b.accept(r, l)
+	}
+}
+
+// setAgain sets the options that a bound socket can still take.
+func (s *socket) setAgain(l *net.TCPListener) error {
+	bound := *s
+	bound.network = "" // whether IPv6 includes IPv4 is decided when binding
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = bound.setOptions(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 // serve accepts connections until the socket is closed.
@@ -299,7 +333,7 @@ func (b *boundSocket) accept(r *Runtime, l net.Listener) {
 }
 
 // close ends the socket, and removes its file.
-func (b *boundSocket) close(*Options) {
+func (b *boundSocket) close() {
 	b.closed.Store(true)
 	for _, l := range b.listeners {
 		_ = l.Close()

@@ -27,8 +27,10 @@ type logs struct {
 	// early is the log of what happens before a configuration counts.
 	early  atomic.Pointer[logFile]
 	served atomic.Bool
-	// console is where messages go too until the server serves; nil afterwards.
+	// console is where messages go too until the server serves, behind the name
+	// of the program; nil afterwards.
 	console atomic.Pointer[os.File]
+	program string
 }
 
 // logFile is a file that lines are appended to. Safe for concurrent use.

@@ -35,6 +35,7 @@ type Runtime struct {
 // NewRuntime makes a runtime that does not serve yet. Until it does, messages
 // at warn and above go to standard error as well.
 func NewRuntime(o *Options) *Runtime {
+	o.logs.program = o.Product.Name
 	o.logs.console.Store(os.Stderr)
 	o.openEarlyLog()
 	return &Runtime{opts: o, sweeper: sock.NewSweeper(), bound: map[string]*boundSocket{}}
@@ -59,7 +60,8 @@ func (r *Runtime) Logf(level LogLevel, format string, a ...any) {
 }
 
 // Start binds every address of t and serves. The error says what could not be
-// bound; nothing is bound then. The table belongs to the runtime from here on.
+// bound; nothing is bound then, and the error log has it already. The table
+// belongs to the runtime from here on.
 func (r *Runtime) Start(t *Table) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,6 +72,10 @@ func (r *Runtime) Start(t *Table) error {
 	r.setLimits(&t.Main, log)
 	opened, err := r.openAll(t, log)
 	if err != nil {
+		if errors.Is(err, unix.EADDRINUSE) { // each try has been logged
+			err = errors.New("still could not bind()")
+		}
+		log.quiet(logEmerg, err.Error())
 		t.release()
 		return err
 	}
@@ -148,7 +154,7 @@ func (r *Runtime) openAll(t *Table, log *errorLog) ([]*boundSocket, error) {
 	}
 	for _, s := range t.sockets {
 		if b := r.bound[s.key()]; b != nil {
-			b.renew(s, log)
+			b.renew(r, s, log)
 			b.binding.Store(&binding{t, s})
 		}
 	}
@@ -163,7 +169,7 @@ func (r *Runtime) closeVanished(t *Table) {
 			continue
 		}
 		delete(r.bound, key)
-		b.close(r.opts)
+		b.close()
 		r.clients.each(func(c *client) {
 			if c.socket == b {
 				c.life.end(false)
@@ -222,7 +228,7 @@ func (r *Runtime) closeSockets() {
 	r.closing.Store(true)
 	for key, b := range r.bound {
 		delete(r.bound, key)
-		b.close(r.opts)
+		b.close()
 	}
 }
 

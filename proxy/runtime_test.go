@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,13 +306,125 @@ func TestReloadFailure(t *testing.T) {
 	if got := r.get("s", "/"); !strings.HasSuffix(got, "old") {
 		t.Errorf("answer %q", got)
 	}
-	_, err = bindAll(r.load("events {} http { server { listen " + taken.Addr().String() + "; } }").sockets[:0], r.opts, r.table.Load().Main.ErrorLog)
-	if err != nil {
-		t.Error(err)
-	}
 	s := r.load("events {} http { server { listen " + taken.Addr().String() + "; } }").sockets[0]
 	if _, err := bind(s, r.opts); err == nil || err.Error() != "bind() to "+taken.Addr().String()+" failed (98: Address already in use)" {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestBindAgain(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(bindPause/2, func() { _ = taken.Close() })
+	r := run(t, "events {} http { server { listen "+taken.Addr().String()+"; } }")
+	if log := r.read("logs/error.log"); strings.Count(log, "failed (98: Address already in use)") != 1 {
+		t.Errorf("one try failed: %s", log)
+	}
+}
+
+func TestReusePort(t *testing.T) {
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = free.Close()
+	conf := "events {} http { server { listen " + free.Addr().String() + " backlog=7; location / { return 200 ok; } } }"
+	r := run(t, conf)
+	if err := r.Reload(r.load(strings.Replace(conf, "backlog=7", "reuseport", 1))); err != nil {
+		t.Fatal(err)
+	}
+	b := r.bound["tcp4 "+free.Addr().String()]
+	if b == nil || len(b.listeners) != runtime.GOMAXPROCS(0) {
+		t.Fatalf("sockets: %+v, log: %s", b, r.read("logs/error.log"))
+	}
+	for range 10 {
+		res, err := http.Get("http://" + free.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	}
+}
+
+// heldBackend answers when it is told to.
+func heldBackend(t *testing.T) (address string, arrived, answer chan struct{}) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived, answer = make(chan struct{}, 1), make(chan struct{})
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = bufio.NewReader(c).ReadString('\n')
+				arrived <- struct{}{}
+				<-answer
+				_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\n\r\nlate")
+			}()
+		}
+	}()
+	return l.Addr().String(), arrived, answer
+}
+
+func TestDrain(t *testing.T) {
+	backend, arrived, answer := heldBackend(t)
+	r := run(t, "error_log logs/e.log notice; "+site("location / { proxy_pass http://"+backend+"; }"))
+	got := make(chan string, 1)
+	go func() { got <- r.get("s", "/") }()
+	<-arrived
+	if err := r.Reload(r.load("error_log logs/e.log notice; " + site("location / { return 200 new; }"))); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.get("s", "/"); !strings.HasSuffix(s, "new") {
+		t.Errorf("a new connection: %q", s)
+	}
+	if log := r.read("logs/e.log"); strings.Contains(log, "exited") {
+		t.Errorf("the old generation still serves: %s", log)
+	}
+	close(answer)
+	if s := <-got; !strings.Contains(s, "late") {
+		t.Errorf("the old request: %q", s)
+	}
+	r.await("logs/e.log", "exited with code 0")
+}
+
+func TestDrainTimeout(t *testing.T) {
+	backend, arrived, answer := heldBackend(t)
+	defer close(answer)
+	r := run(t, "worker_shutdown_timeout 20ms; error_log logs/e.log notice; "+site("location / { proxy_pass http://"+backend+"; }"))
+	old := r.dial("s")
+	defer old.Close()
+	_, _ = io.WriteString(old, "GET / HTTP/1.0\r\n\r\n")
+	<-arrived
+	if err := r.Reload(r.load("error_log logs/e.log notice; " + site("location / { return 200 new; }"))); err != nil {
+		t.Fatal(err)
+	}
+	_ = old.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if b, err := io.ReadAll(old); len(b) > 0 || err != nil {
+		t.Errorf("an old request after worker_shutdown_timeout: %q, %v", b, err)
+	}
+	r.await("logs/e.log", "exited with code 0")
+}
+
+func TestShutdownFinishesRequests(t *testing.T) {
+	backend, arrived, answer := heldBackend(t)
+	r := run(t, site("location / { proxy_pass http://"+backend+"; }"))
+	got := make(chan string, 1)
+	go func() { got <- r.get("s", "/") }()
+	<-arrived
+	time.AfterFunc(50*time.Millisecond, func() { close(answer) })
+	r.Shutdown(context.Background())
+	if s := <-got; !strings.Contains(s, "late") {
+		t.Errorf("a request in flight: %q", s)
 	}
 }
 

@@ -106,7 +106,7 @@ func (c *Conn) sweep(now int64) {
 	if p := c.probe.Load(); p > 0 && c.probe.CompareAndSwap(p, p-1) && p == 1 && c.Readable() {
 		_ = c.nc.SetReadDeadline(past) // a nudge: see Conn.wait
 	}
-	if c.watching.Load() && c.Gone() {
+	if c.watching.Load() && (c.aborted.Load() || c.Gone()) {
 		c.gone()
 	}
 }
@@ -135,7 +135,7 @@ func (s *Sweeper) remove(c *Conn) {
 }
 
 // Watch has gone called once, from the Sweeper, when the peer has closed its
-// direction or reset the connection. gone must not wait, and must not call
+// direction or reset the connection, or Abort was called. gone must not wait, and must not call
 // Unwatch or Close.
 func (c *Conn) Watch(gone func()) {
 	c.watchMu.Lock()
