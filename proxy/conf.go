@@ -16,6 +16,7 @@ type Conf struct {
 	Headers headersConf
 	Log     logConf
 	Access  accessConf
+	RealIP  realipConf
 	Index   indexConf
 	Proxy   proxyConf
 	SSL     sslConf

@@ -58,14 +58,20 @@ type Exchange struct {
 	bodySent    int64 // body bytes without framing
 	failed      bool
 
+	limitRate    int64 // $limit_rate: bytes a second that set asks for
+	limitRateSet bool  // it counts instead of limit_rate
+	id           [16]byte
+	hasID        bool // id is $request_id
+
 	slots    []slot
 	captured []byte // subject of the last regular expression
 	captures []int
-	spare    []int // for captures of a search that may fail
+	spare    []int  // for captures of a search that may fail
 	arena    []byte // memory of values, released with the exchange
 	scratch  [4][]byte
 	depth    int // how many of scratch are lent
 
+	realip   netip.AddrPort // the client's address by a trusted proxy's word
 	rewrite  rewriteScratch
 	upstream upstreamScratch
 	bodyOut  bodyWriter // outermost body filter
@@ -296,7 +302,20 @@ func (x *Exchange) Header(id http1.HeaderID) ([]byte, bool) {
 
 // RemoteAddr returns the client's address: that of the connection, or what
 // realip made of it. Invalid for unix sockets.
-func (x *Exchange) RemoteAddr() netip.Addr { return x.client.remote.Addr() }
+func (x *Exchange) RemoteAddr() netip.Addr {
+	if x.realip.IsValid() {
+		return x.realip.Addr()
+	}
+	return x.client.remote.Addr()
+}
+
+// appendRemoteAddr appends the text of RemoteAddr: $remote_addr.
+func (x *Exchange) appendRemoteAddr(dst []byte) []byte {
+	if x.realip.IsValid() {
+		return x.realip.Addr().AppendTo(dst)
+	}
+	return append(dst, x.client.address()...)
+}
 
 // isMethod tells the method of the request as sent to content.
 func (x *Exchange) isMethod(m string) bool { return x.method == m }

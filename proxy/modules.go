@@ -33,6 +33,7 @@ func modules() []Module {
 
 		// before content
 		realipModule(),
+		realipLateModule(),
 		rewriteModule(),
 		mapModule(),
 		accessModule(),

@@ -114,11 +114,20 @@ func (p *part) append(dst []byte, x *Exchange) []byte {
 	}
 }
 
+// maxDepth is how deep values may be nested in variables: beyond it there is a
+// circle (nginx: ngx_http_variable_depth).
+const maxDepth = 100
+
 // Bytes evaluates the value into memory that lives as long as the exchange.
 func (v *Value) Bytes(x *Exchange) []byte {
-	start := len(x.arena)
-	x.arena = v.Append(x.arena, x)
-	return x.arena[start:len(x.arena):len(x.arena)]
+	if x.depth >= maxDepth {
+		x.Logf(logError, "cycle while evaluating variable")
+		return nil
+	}
+	b := v.Append(x.borrow(), x)
+	out := x.keep(b)
+	x.giveBack(b)
+	return out
 }
 
 // String evaluates the value into a string of its own.

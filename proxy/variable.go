@@ -26,6 +26,8 @@ type variable struct {
 	set  func(x *Exchange, value []byte)
 	slot int // of a variable that a directive defines; -1 for none
 	fill func(x *Exchange, s *slot)
+	// volatile: what fill made counts for one use only.
+	volatile bool
 }
 
 // slot is the value of a variable in one exchange.
@@ -40,6 +42,7 @@ const (
 	slotEmpty slotState = iota
 	slotSet
 	slotMissing
+	slotFilling // fill is at work: who asks now asks in a circle
 )
 
 // variables are all names of one configuration.
@@ -116,15 +119,31 @@ func (v *variable) link() {
 	}
 	v.get = func(dst []byte, x *Exchange) ([]byte, bool) {
 		s := &x.slots[v.slot]
-		if s.state == slotEmpty {
-			if v.fill == nil {
-				x.warnUninitialized(v.name)
-				return dst, true
-			}
-			v.fill(x, s)
+		switch s.state {
+		case slotFilling:
+			x.Logf(logError, "cycle while evaluating variable \"%s\"", v.name)
+			return dst, false
+		case slotEmpty:
+			return v.compute(dst, x, s)
 		}
 		return append(dst, s.value...), s.state == slotSet
 	}
+}
+
+// compute fills the slot of a variable that is asked for before it was set.
+func (v *variable) compute(dst []byte, x *Exchange, s *slot) ([]byte, bool) {
+	if v.fill == nil {
+		s.state = slotSet
+		x.warnUninitialized(v.name)
+		return dst, true
+	}
+	s.state = slotFilling
+	v.fill(x, s)
+	value, found := s.value, s.state == slotSet
+	if v.volatile {
+		*s = slot{}
+	}
+	return append(dst, value...), found
 }
 
 // resolveVariables connects every name in use with its definition, and reports
