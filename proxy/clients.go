@@ -116,6 +116,7 @@ type life struct {
 	active   atomic.Int32          // requests being served
 	requests atomic.Int64          // served so far, these included
 	table    atomic.Pointer[Table] // of the latest request
+	idle     atomic.Int64          // since when, on the sweeper's clock
 
 	mu       sync.Mutex
 	graceful func()
@@ -177,7 +178,35 @@ func (f *life) begins(t *Table) {
 }
 
 // ends is the end of what begins began.
-func (f *life) ends() { f.active.Add(-1) }
+func (f *life) ends(now int64) {
+	f.idle.Store(now)
+	f.active.Add(-1)
+}
+
+// retire ends a connection at shutdown: at once when it is idle, or when it
+// has been for keepalive_min_timeout, so that a request that is on its way does
+// not meet a closed connection.
+func (c *client) retire() {
+	if c.life.requests.Load() > 0 && c.life.active.Load() == 0 {
+		least := c.life.table.Load().keepaliveMin(c)
+		if rest := least - time.Duration(c.rt.sweeper.Now()-c.life.idle.Load()); rest > 0 {
+			time.AfterFunc(rest, func() { c.life.end(false) })
+			return
+		}
+	}
+	c.life.end(false)
+}
+
+// keepaliveMin is keepalive_min_timeout of the default server behind the
+// client's socket.
+func (t *Table) keepaliveMin(c *client) time.Duration {
+	for _, s := range t.sockets {
+		if s.key() == c.socket.key {
+			return s.fallback.fallback.Level.Conf.Core.KeepaliveMinTimeout
+		}
+	}
+	return 0
+}
 
 // admit lets a connection in, or says no. nginx counts for each worker the
 // connections of clients and upstreams; here it is those of clients, and the

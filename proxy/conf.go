@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/tls"
+
 	"proxyctl/parser"
 	"proxyctl/proxy/match"
 	"proxyctl/proxy/pcre"
@@ -55,6 +57,7 @@ type Server struct {
 	named   map[string]*Location
 	listens []*listen
 	block   *parser.Directive
+	tls     *tls.Config
 }
 
 // serverName is one argument of server_name.

@@ -78,8 +78,10 @@ type logTarget struct {
 // errlogModule is ngx_errlog_module.
 func errlogModule() Module {
 	return Module{Name: "ngx_errlog_module", Commands: []Command{
-		{Name: "error_log", In: InMain, Args: "1+", Repeat: true, Syntax: "file [level]", Default: "logs/error.log error",
-			Doc: "Sets the error log.", Set: setErrorLog},
+		{
+			Name: "error_log", In: InMain, Args: "1+", Repeat: true, Syntax: "file [level]", Default: "logs/error.log error",
+			Doc: "Sets the error log.", Set: setErrorLog,
+		},
 	}}
 }
 

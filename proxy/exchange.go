@@ -212,7 +212,7 @@ func (x *Exchange) release() {
 		upstream: x.upstream.recycle(),
 	}
 	exchanges.Put(x)
-	c.life.ends()
+	c.life.ends(c.rt.sweeper.Now())
 	t.release()
 }
 

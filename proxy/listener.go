@@ -326,6 +326,7 @@ func (b *boundSocket) accept(r *Runtime, l net.Listener) {
 			level, pause = logError, 0
 		case unix.EMFILE, unix.ENFILE:
 			level, pause = logCrit, fileShortage
+		default:
 		}
 		r.Logf(level, "%v", errorWithCode("accept4() failed", err))
 		time.Sleep(pause)

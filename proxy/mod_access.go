@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/netip"
-	"strings"
 
 	"proxyctl/parser"
 )
@@ -120,61 +119,4 @@ func (x *Exchange) accessRuled(deny bool) Code {
 func (x *Exchange) overIPv6() bool {
 	s := x.client.socket
 	return s != nil && s.first != nil && s.first.network == "tcp6"
-}
-
-// parseCIDR reads an address or address/bits; exact is false when bits beyond
-// the mask are set, which are dropped (ngx_ptocidr).
-func parseCIDR(s string) (p netip.Prefix, exact, ok bool) {
-	text, mask, masked := strings.Cut(s, "/")
-	addr, ok := parseIP([]byte(text))
-	if !ok {
-		return p, false, false
-	}
-	bits := addr.BitLen()
-	if masked {
-		if bits, ok = parseNumber(mask); !ok || bits > addr.BitLen() {
-			return p, false, false
-		}
-	}
-	p = netip.PrefixFrom(addr, bits).Masked()
-	return p, p.Addr() == addr, true
-}
-
-// parseIP reads an IPv4 or IPv6 address without zone. It allocates for IPv6
-// only.
-func parseIP(s []byte) (netip.Addr, bool) {
-	if a, ok := parseIPv4(s); ok {
-		return a, true
-	}
-	a, err := netip.ParseAddr(string(s))
-	if err != nil || !a.Is6() || a.Zone() != "" {
-		return netip.Addr{}, false
-	}
-	return a, true
-}
-
-// parseIPv4 reads four decimal numbers; leading zeros are no octal numbers, as
-// in ngx_inet_addr.
-func parseIPv4(s []byte) (netip.Addr, bool) {
-	var octets [4]byte
-	n, value, digits := 0, 0, 0
-	for i := 0; i <= len(s); i++ {
-		if i == len(s) || s[i] == '.' {
-			if digits == 0 || n == len(octets) {
-				return netip.Addr{}, false
-			}
-			octets[n] = byte(value)
-			n, value, digits = n+1, 0, 0
-			continue
-		}
-		c := s[i] - '0'
-		if c > 9 {
-			return netip.Addr{}, false
-		}
-		if value = value*10 + int(c); value > 255 {
-			return netip.Addr{}, false
-		}
-		digits++
-	}
-	return netip.AddrFrom4(octets), n == len(octets)
 }

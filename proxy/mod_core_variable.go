@@ -68,7 +68,7 @@ func uriVariables() []Variable {
 			}
 			return append(dst, x.server.Name()...)
 		}),
-		always("request_port", func(dst []byte, x *Exchange) []byte { return appendPortNumber(dst, x.hostPort) }),
+		always("request_port", func(dst []byte, x *Exchange) []byte { return appendPort(dst, x.hostPort) }),
 		always("is_request_port", func(dst []byte, x *Exchange) []byte {
 			if x.hostPort != 0 {
 				dst = append(dst, ':')
@@ -204,9 +204,9 @@ func clientVariables() []Variable {
 		}),
 		always("remote_port", func(dst []byte, x *Exchange) []byte {
 			if x.realip.IsValid() {
-				return appendPortNumber(dst, x.realip.Port())
+				return appendPort(dst, x.realip.Port())
 			}
-			return appendPortNumber(dst, x.client.remote.Port())
+			return appendPort(dst, x.client.remote.Port())
 		}),
 		always("connection", func(dst []byte, x *Exchange) []byte { return strconv.AppendUint(dst, x.client.id, 10) }),
 		always("connection_requests", func(dst []byte, x *Exchange) []byte {
@@ -263,7 +263,7 @@ func serverVariables() []Variable {
 			}
 			return append(append(dst, "unix:"...), x.client.unix...)
 		}),
-		always("server_port", func(dst []byte, x *Exchange) []byte { return appendPortNumber(dst, x.redirectPort()) }),
+		always("server_port", func(dst []byte, x *Exchange) []byte { return appendPort(dst, x.redirectPort()) }),
 		always("hostname", func(dst []byte, _ *Exchange) []byte { return append(dst, hostname()...) }),
 		always("pid", func(dst []byte, _ *Exchange) []byte { return http1.AppendInt(dst, int64(os.Getpid())) }),
 		always("nginx_version", func(dst []byte, x *Exchange) []byte { return append(dst, x.table.opts.Product.Version...) }),
@@ -488,12 +488,4 @@ func appendArgument(dst []byte, x *Exchange, name string) ([]byte, bool) {
 		s = s[min(end+1, len(s)):]
 	}
 	return dst, false
-}
-
-// appendPortNumber appends a port; nothing for none.
-func appendPortNumber(dst []byte, port uint16) []byte {
-	if port == 0 {
-		return dst
-	}
-	return strconv.AppendUint(dst, uint64(port), 10)
 }

@@ -44,8 +44,10 @@ func eventCommands() []Command {
 		return c
 	}
 	return []Command{
-		{Name: "worker_connections", In: InEvents, Args: "1", Syntax: "number", Default: "512",
-			Doc: "Limits client connections: this number times worker_processes.", Set: setWorkerConnections},
+		{
+			Name: "worker_connections", In: InEvents, Args: "1", Syntax: "number", Default: "512",
+			Doc: "Limits client connections: this number times worker_processes.", Set: setWorkerConnections,
+		},
 		noEffect(Command{Name: "use", In: InEvents, Args: "1", Syntax: "method", Set: setUse}),
 		noEffect(Flag(Command{Name: "multi_accept", In: InEvents, Default: "off"}, func(c *Conf) *bool { return &c.Main.events.multiAccept })),
 		noEffect(Flag(Command{Name: "accept_mutex", In: InEvents, Default: "off"}, func(c *Conf) *bool { return &c.Main.events.acceptMutex })),

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"proxyctl/parser"
 	"proxyctl/proxy/http1"
 )
 
@@ -245,12 +248,12 @@ func TestSyslog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer udp.Close()
+	defer func() { _ = udp.Close() }()
 	local, err := net.ListenPacket("unixgram", dir+"/log")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer local.Close()
+	defer func() { _ = local.Close() }()
 	r := run(t, `error_log syslog:server=unix:`+dir+`/log,tag=err,facility=local0,nohostname warn;
 		events {} http { log_format u '$uri'; access_log syslog:server=`+udp.LocalAddr().String()+`,severity=debug u;
 		server { listen unix:%dir%/s; location / { return 200 ok; } } }`)
@@ -285,6 +288,50 @@ func TestAccessLogAllocations(t *testing.T) {
 	}
 	if got := r.read("logs/plain.log"); bytes.Count([]byte(got), []byte("\n")) != 201 {
 		t.Errorf("lines: %q", got)
+	}
+}
+
+// FuzzLogFormat holds that any format either is refused or makes lines, and
+// that escaped values neither end a line nor a quoted string.
+func FuzzLogFormat(f *testing.F) {
+	f.Add("$remote_addr - ${status} x", []byte("a\"\\\n\x00\xff"))
+	f.Add("${", []byte(""))
+	f.Add("$-$$1", []byte("\x7f"))
+	f.Fuzz(func(t *testing.T, text string, value []byte) {
+		c := &compiler{vars: newVariables()}
+		format := &logFormat{}
+		if format.compile(c, parser.Arg{Value: text}) == nil {
+			for _, s := range format.steps {
+				if s.text == "" && s.special == nil && s.v == nil {
+					t.Errorf("%q: an empty step", text)
+				}
+			}
+		}
+		v := &variable{get: func(dst []byte, _ *Exchange) ([]byte, bool) { return append(dst, value...), true }}
+		for _, e := range []escaping{escapeDefault, escapeJSON} {
+			format := &logFormat{escape: e, steps: []logStep{{text: "\""}, {v: v}, {text: "\""}}}
+			line := format.append(nil, nil, nil)
+			if bytes.IndexByte(line, '\n') >= 0 {
+				t.Errorf("%q has a line feed", line)
+			}
+			if e == escapeDefault && bytes.Count(line, []byte{'"'}) != 2 {
+				t.Errorf("%q has a quote", line)
+			}
+			var text string
+			if e == escapeJSON && utf8.Valid(value) && (json.Unmarshal(line, &text) != nil || text != string(value)) {
+				t.Errorf("%q is not %q in JSON", line, value)
+			}
+		}
+	})
+}
+
+func BenchmarkAccessLog(b *testing.B) {
+	r := run(b, "events {} http { server { listen unix:%dir%/s; access_log logs/buffer.log combined buffer=64k; location / { return 200 ok; } } }")
+	x := testExchange(r)
+	log := &x.loc.Conf.Log
+	b.ReportAllocs()
+	for b.Loop() {
+		log.handle(x)
 	}
 }
 

@@ -40,7 +40,6 @@ type mainConf struct {
 	timerResolution time.Duration
 	debugPoints     int
 	pcreJIT         bool
-	sslCache        bool
 	sawEvents       bool
 	sawHTTP         bool
 	events          eventsConf
@@ -58,7 +57,7 @@ func (c *compiler) initMain() {
 	o := c.opts
 	c.table.Main = mainConf{
 		PID: o.PID, Daemon: o.Daemon, MasterProcess: true, WorkerProcesses: 1, WorkerConnections: 512,
-		RlimitNofile: -1, RlimitCore: -1, UID: -1, GID: -1, sslCache: true, events: eventsConf{workerAIO: 32, epollEvents: 512},
+		RlimitNofile: -1, RlimitCore: -1, UID: -1, GID: -1, events: eventsConf{workerAIO: 32, epollEvents: 512},
 	}
 	if c.table.Main.PID != "" {
 		c.table.Main.PID = o.prefixed(o.PID)
@@ -99,8 +98,10 @@ func mainCommands() []Command {
 	return []Command{
 		Flag(Command{Name: "daemon", In: InMain, Default: "on", Doc: "Runs the server in the background."}, func(c *Conf) *bool { return &c.Main.Daemon }),
 		{Name: "user", In: InMain, Args: "1,2", Syntax: "user [group]", Default: "nobody nobody", Doc: "Sets the account whose rights requests are served with.", Set: setUser},
-		{Name: "worker_processes", In: InMain, Args: "1", Syntax: "number | auto", Default: "1",
-			Doc: "Multiplies worker_connections; one process uses all processors.", Set: setWorkerProcesses},
+		{
+			Name: "worker_processes", In: InMain, Args: "1", Syntax: "number | auto", Default: "1",
+			Doc: "Multiplies worker_connections; one process uses all processors.", Set: setWorkerProcesses,
+		},
 		Time(Command{Name: "worker_shutdown_timeout", In: InMain, Doc: "Limits the time that requests have to end in at shutdown and after a reload."},
 			func(c *Conf) *time.Duration { return &c.Main.WorkerShutdownTimeout }),
 		Number(Command{Name: "worker_rlimit_nofile", In: InMain, Doc: "Sets how many files the process may have open."}, func(c *Conf) *int { return &c.Main.RlimitNofile }),
@@ -108,11 +109,13 @@ func mainCommands() []Command {
 		{Name: "worker_priority", In: InMain, Args: "1", Syntax: "number", Default: "0", Doc: "Sets the scheduling priority.", Set: setWorkerPriority},
 		{Name: "pid", In: InMain, Args: "1", Syntax: "file", Default: "logs/nginx.pid", Doc: "Sets the file that holds the process number.", Set: setPID},
 		Text(Command{Name: "working_directory", In: InMain, Syntax: "directory", Doc: "Sets the working directory."}, func(c *Conf) *string { return &c.Main.WorkingDirectory }),
-		{Name: "env", In: InMain, Args: "1", Repeat: true, Syntax: "variable[=value]", Default: "TZ", Doc: "Keeps or sets a variable of the environment.",
+		{
+			Name: "env", In: InMain, Args: "1", Repeat: true, Syntax: "variable[=value]", Default: "TZ", Doc: "Keeps or sets a variable of the environment.",
 			Set: func(l *Level, d *parser.Directive) error {
 				l.Conf.Main.Env = append(l.Conf.Main.Env, d.Args[0].Value)
 				return nil
-			}},
+			},
+		},
 		{Name: "load_module", In: InMain, Args: "1", Repeat: true, Syntax: "file", Doc: "Loads a module of nginx.", Set: loadModule},
 	}
 }
@@ -147,16 +150,20 @@ func confModule() Module {
 
 // regexModule is ngx_regex_module.
 func regexModule() Module {
-	c := Flag(Command{Name: "pcre_jit", In: InMain, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
-		Reason: "expressions are compiled into Go's engine"}, func(c *Conf) *bool { return &c.Main.pcreJIT })
+	c := Flag(Command{
+		Name: "pcre_jit", In: InMain, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
+		Reason: "expressions are compiled into Go's engine",
+	}, func(c *Conf) *bool { return &c.Main.pcreJIT })
 	return Module{Name: "ngx_regex_module", Commands: []Command{c}}
 }
 
 // threadPoolModule is ngx_thread_pool_module.
 func threadPoolModule() Module {
 	return Module{Name: "ngx_thread_pool_module", Commands: []Command{
-		{Name: "thread_pool", In: InMain, Args: "2,3", Repeat: true, Syntax: "name threads=number [max_queue=number]", Default: "default threads=32 max_queue=65536",
-			Doc: "Accepted without effect.", Status: NoEffect, Reason: "files are read by goroutines and never block others", Set: setThreadPool},
+		{
+			Name: "thread_pool", In: InMain, Args: "2,3", Repeat: true, Syntax: "name threads=number [max_queue=number]", Default: "default threads=32 max_queue=65536",
+			Doc: "Accepted without effect.", Status: NoEffect, Reason: "files are read by goroutines and never block others", Set: setThreadPool,
+		},
 	}}
 }
 

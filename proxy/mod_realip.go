@@ -28,7 +28,7 @@ func realipModule() Module {
 				return append(dst, x.client.address()...), true
 			}},
 			{Name: "realip_remote_port", Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
-				return appendPortNumber(dst, x.client.remote.Port()), true
+				return appendPort(dst, x.client.remote.Port()), true
 			}},
 		},
 		Phase:   PostRead,
@@ -198,39 +198,4 @@ func (c *realipConf) trusts(addr netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// parseAddrPort reads an address with or without port, IPv6 in brackets or bare
-// (ngx_parse_addr_port).
-func parseAddrPort(s []byte) (netip.AddrPort, bool) {
-	none := netip.AddrPort{}
-	if len(s) == 0 || len(s) > len("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535") {
-		return none, false
-	}
-	if s[0] != '[' {
-		if a, ok := parseIP(s); ok {
-			return netip.AddrPortFrom(a, 0), true
-		}
-	}
-	end := bytes.IndexByte(s, ':')
-	host := s[:max(end, 0)]
-	if s[0] == '[' {
-		if end = bytes.IndexByte(s, ']'); end < 0 {
-			return none, false
-		}
-		host = s[1:end]
-		if end++; end == len(s) {
-			a, ok := parseIP(host)
-			return netip.AddrPortFrom(a, 0), ok
-		}
-	}
-	if end < 0 || s[end] != ':' {
-		return none, false
-	}
-	port, ok := parsePort(s[end:])
-	if !ok || port == 0 {
-		return none, false
-	}
-	a, ok := parseIP(host)
-	return netip.AddrPortFrom(a, port), ok
 }

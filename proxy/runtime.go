@@ -209,7 +209,7 @@ func (r *Runtime) Shutdown(ctx context.Context) {
 		defer cancel()
 	}
 	r.closeSockets()
-	r.clients.each(func(c *client) { c.life.end(false) })
+	r.clients.each((*client).retire)
 	r.clients.wait(ctx)
 	r.end(t)
 }

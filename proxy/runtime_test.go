@@ -24,13 +24,13 @@ import (
 // the configuration are relative to the folder; %dir% stands for it.
 type running struct {
 	*Runtime
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	opts *Options
 }
 
 // run serves a configuration until the test ends.
-func run(t *testing.T, conf string) *running {
+func run(t testing.TB, conf string) *running {
 	t.Helper()
 	r := prepare(t)
 	if err := r.Start(r.load(conf)); err != nil {
@@ -40,7 +40,7 @@ func run(t *testing.T, conf string) *running {
 	return r
 }
 
-func prepare(t *testing.T) *running {
+func prepare(t testing.TB) *running {
 	t.Helper()
 	dir := t.TempDir()
 	for _, sub := range []string{"logs", "html"} {
@@ -48,8 +48,10 @@ func prepare(t *testing.T) *running {
 			t.Fatal(err)
 		}
 	}
-	o := &Options{Product: Product{Name: "nginx", Version: "1.31.5"}, Prefix: dir + "/", ConfDir: dir,
-		ErrorLog: "logs/error.log", AccessLog: "logs/access.log"}
+	o := &Options{
+		Product: Product{Name: "nginx", Version: "1.31.5"}, Prefix: dir + "/", ConfDir: dir,
+		ErrorLog: "logs/error.log", AccessLog: "logs/access.log",
+	}
 	rt := NewRuntime(o)
 	o.logs.console.Store(nil)
 	return &running{Runtime: rt, t: t, dir: dir, opts: o}
@@ -240,7 +242,7 @@ func TestReloadUnderLoad(t *testing.T) {
 				}
 				_, err = io.Copy(io.Discard, res.Body)
 				_ = res.Body.Close()
-				if err != nil || res.StatusCode != 200 {
+				if err != nil || res.StatusCode != http.StatusOK {
 					wrong.Add(1)
 				}
 				served.Add(1)
@@ -455,6 +457,29 @@ func TestShutdownWaits(t *testing.T) {
 		if strings.Count(log, ": "+want) != 1 {
 			t.Errorf("%q in\n%s", want, log)
 		}
+	}
+}
+
+func TestKeepaliveMinTimeout(t *testing.T) {
+	r := run(t, site("keepalive_min_timeout 300ms; location / { return 200 ok; }"))
+	c := r.dial("s")
+	defer c.Close()
+	in := bufio.NewReader(c)
+	ask := func() {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+	}
+	ask()
+	began := time.Now()
+	time.AfterFunc(50*time.Millisecond, ask)
+	r.Shutdown(context.Background())
+	if d := time.Since(began); d < 100*time.Millisecond || d > 2*time.Second {
+		t.Errorf("the connection went after %v", d)
 	}
 }
 

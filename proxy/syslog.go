@@ -40,9 +40,6 @@ func facilities() []string {
 	}
 }
 
-// maxSyslog is how much of a message is sent.
-const maxSyslog = maxErrorLine + len("<255>Jan 01 00:00:00 ") + 255 + 1 + 32 + 2
-
 // syslogPeer reads "syslog:server=address[,parameter=value]".
 func (c *compiler) syslogPeer(a parser.Arg) (*syslogPeer, error) {
 	p := &syslogPeer{facility: -1, severity: -1, fd: -1, hostname: hostname()}
@@ -151,8 +148,8 @@ func (p *syslogPeer) setServer(c *compiler, a parser.Arg, text string) error {
 // splitHost takes host[:port] or [v6][:port] apart; port 0 is none. problem is
 // what nginx says of it.
 func splitHost(text string) (host string, port uint16, problem string) {
-	host = text
-	after, hasPort := "", false
+	var after string
+	var hasPort bool
 	if strings.HasPrefix(text, "[") {
 		end := strings.IndexByte(text, ']')
 		if end < 0 {
