@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
 )
 
 // Site is one server block's certificates.
@@ -98,11 +99,13 @@ func NewManager(o Options) (*Manager, error) {
 	m := &Manager{options: o, stop: make(chan struct{}), ended: make(chan struct{})}
 	m.sites.Store(&map[string]*siteCerts{})
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
+		Logger:           zap.NewNop(),
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil },
 	})
 	m.config = certmagic.New(m.cache, certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: filepath.Join(o.DataDir, "certmagic")},
 		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
+		Logger:  zap.NewNop(),
 	})
 	if o.Local {
 		ca, err := openLocalCA(filepath.Join(o.DataDir, "local-ca"), o.Now)

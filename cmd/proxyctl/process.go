@@ -31,6 +31,7 @@ type settings struct {
 	dataDir    string // "" for the default
 	site       bool   // the file may be a bare site
 	local      *localMode
+	out        io.Writer // where a site that is served says where to look; nil for nowhere
 }
 
 // process is one server process, from reading its configuration to its end.
@@ -42,6 +43,7 @@ type process struct {
 	certs   *certs.Manager
 	control *control
 	pidFile string
+	context string // the block that a bare site file was put into
 }
 
 func newProcess(s settings, stderr io.Writer) *process {
@@ -65,7 +67,7 @@ func (p *process) parse() *parser.File {
 	}
 	file := parser.ParseFile(p.conf, o)
 	if p.site {
-		file = wrapSite(file)
+		file, p.context = wrapSite(file)
 	}
 	if p.directives != "" {
 		given := parser.Parse(&parser.Source{Name: "command line", Text: []byte(p.directives)}, o)
@@ -139,6 +141,9 @@ func (p *process) start(table *proxy.Table) error {
 	}
 	p.control = listenControl(p.runtime.Logf)
 	p.ready()
+	if p.out != nil {
+		p.announce(table)
+	}
 	return nil
 }
 

@@ -38,6 +38,7 @@ func serveCommand() *cobra.Command {
 			if local {
 				s.local = newLocalMode(cmd.OutOrStdout())
 			}
+			s.out = cmd.OutOrStdout()
 			if code := newProcess(s, cmd.ErrOrStderr()).serve(); code != 0 {
 				return exitCode(code)
 			}
@@ -52,15 +53,15 @@ func serveCommand() *cobra.Command {
 }
 
 // wrapSite gives a bare site file the blocks that nginx.conf would have around
-// it: what it holds tells where it belongs.
-func wrapSite(file *parser.File) *parser.File {
-	switch siteContext(file) {
+// it: what it holds tells where it belongs. context is the innermost of them.
+func wrapSite(file *parser.File) (wrapped *parser.File, context string) {
+	switch context = siteContext(file); context {
 	case "http":
-		return around(file, "http")
+		return around(file, "http"), context
 	case "server":
-		return around(file, "http", "server")
+		return around(file, "http", "server"), context
 	}
-	return file
+	return file, ""
 }
 
 // siteContext says which block the statements of a file belong into: "" for a
@@ -109,11 +110,9 @@ func textOptions(w io.Writer) parser.TextOptions {
 }
 
 // announce tells where to look once the server serves.
-func (p *process) announce(table *proxy.Table, out io.Writer) {
-	if p.site {
-		if in := siteContext(parser.ParseFile(p.conf, parser.Options{Dir: filepath.Dir(p.conf)})); in != "" {
-			fmt.Fprintf(out, "%s is a site file: served inside %s { }\n", filepath.Base(p.conf), in)
-		}
+func (p *process) announce(table *proxy.Table) {
+	if p.context != "" {
+		fmt.Fprintf(p.out, "%s is a site file: served inside %s { }\n", filepath.Base(p.conf), p.context)
 	}
 	if p.local != nil {
 		p.local.announce(table, p.certs.LocalRoot())
