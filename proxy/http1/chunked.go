@@ -121,6 +121,7 @@ func (c *Chunked) frame(b byte) error {
 			c.state, c.left, c.line = chunkStart, 0, 0
 			return nil
 		}
+	default: // what trailer and Next take
 	}
 	return ErrChunk
 }
@@ -188,6 +189,7 @@ func (c *Chunked) trailer(b byte) error {
 			c.state = chunkedDone
 			return nil
 		}
+	default: // what frame takes
 	}
 	return ErrTrailers
 }

@@ -105,7 +105,7 @@ func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool,
 	for interims := 0; ; {
 		n, err := r.Parse(c.buf[c.start:c.end], l)
 		switch {
-		case len(req) > 0 || err == ErrMore:
+		case len(req) > 0 || errors.Is(err, ErrMore):
 			if err := c.moreHead(req, l); err != nil {
 				return &Error{"head", c.BytesIn == 0, err}
 			}

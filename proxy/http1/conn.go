@@ -1,3 +1,8 @@
+// Package http1 is HTTP/1.x on the wire, both sides: heads, bodies and
+// connections. It knows nothing of configuration.
+//
+// Framing is strict (RFC 9112): what is ambiguous is refused. Heads are parsed
+// in place; nothing is copied and nothing allocated for a message.
 package http1
 
 import (

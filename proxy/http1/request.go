@@ -345,6 +345,7 @@ func (r *Request) note(f *Field, l *Limits) error {
 		r.Close, r.KeepAlive, r.Upgrade = o.Close, o.KeepAlive, o.Upgrade
 	case Expect:
 		r.Expect100 = r.Minor >= 1 && equalFold(f.Value, "100-continue")
+	default:
 	}
 	return nil
 }

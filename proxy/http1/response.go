@@ -125,6 +125,7 @@ func (r *Response) note(f *Field) error {
 		o := options{r.Close, r.KeepAlive, r.Upgrade}
 		o.read(f.Value)
 		r.Close, r.KeepAlive, r.Upgrade = o.Close, o.KeepAlive, o.Upgrade
+	default:
 	}
 	return nil
 }

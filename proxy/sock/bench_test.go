@@ -1,6 +1,7 @@
 package sock
 
 import (
+	"errors"
 	"net"
 	"testing"
 )
@@ -12,7 +13,7 @@ func pair(t testing.TB, s *Sweeper) (a, b *Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	accepted := make(chan net.Conn, 1)
 	go func() {
 		nc, err := l.Accept()
@@ -26,7 +27,7 @@ func pair(t testing.TB, s *Sweeper) (a, b *Conn) {
 		t.Fatal(err)
 	}
 	a, b = New(nc, s), New(<-accepted, s)
-	t.Cleanup(func() { a.Close(); b.Close() })
+	t.Cleanup(func() { _ = a.Close(); _ = b.Close() })
 	return a, b
 }
 
@@ -35,7 +36,7 @@ func echo(b *Conn) {
 	buf := make([]byte, 4096)
 	_ = b.Loop(func() bool {
 		n, err := b.TryRead(buf)
-		if err == ErrAgain {
+		if errors.Is(err, ErrAgain) {
 			return false
 		}
 		if err != nil {

@@ -157,18 +157,18 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 func (c *Conn) readStep(fd uintptr) bool {
-	n, err := read(int(fd), c.in)
-	if err == syscall.EAGAIN {
+	n, e := read(int(fd), c.in)
+	if e == syscall.EAGAIN {
 		return false
 	}
-	c.n, c.err = readResult(n, err)
+	c.n, c.err = readResult(n, e)
 	return true
 }
 
-func readResult(n int, err error) (int, error) {
+func readResult(n int, e syscall.Errno) (int, error) {
 	switch {
-	case err != nil:
-		return 0, os.NewSyscallError("read", err)
+	case e != 0:
+		return 0, os.NewSyscallError("read", e)
 	case n == 0:
 		return 0, io.EOF
 	}
@@ -235,9 +235,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	total := len(p)
 	if c.looping {
-		n, err := write(c.fd, p)
-		if err != nil && err != syscall.EAGAIN {
-			return n, os.NewSyscallError("write", err)
+		n, e := write(c.fd, p)
+		if e != 0 && e != syscall.EAGAIN {
+			return n, os.NewSyscallError("write", e)
 		}
 		if p = p[n:]; len(p) == 0 {
 			return total, nil
@@ -260,16 +260,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 func (c *Conn) writeStep(fd uintptr) bool {
 	for len(c.out) > 0 {
-		n, err := write(int(fd), c.out)
+		n, e := write(int(fd), c.out)
 		c.out = c.out[n:]
 		if n > 0 && len(c.out) > 0 {
 			c.begin(&c.writes)
 		}
-		if err == syscall.EAGAIN {
+		if e == syscall.EAGAIN {
 			return false
 		}
-		if err != nil {
-			c.werr = os.NewSyscallError("write", err)
+		if e != 0 {
+			c.werr = os.NewSyscallError("write", e)
 			return true
 		}
 	}
@@ -301,10 +301,10 @@ func (c *Conn) TryWrite(p []byte) (int, error) {
 }
 
 func (c *Conn) tryStep(fd uintptr) {
-	n, err := write(int(fd), c.out)
+	n, e := write(int(fd), c.out)
 	c.out = c.out[n:]
-	if err != nil && err != syscall.EAGAIN {
-		c.werr = os.NewSyscallError("write", err)
+	if e != 0 && e != syscall.EAGAIN {
+		c.werr = os.NewSyscallError("write", e)
 	}
 }
 

@@ -1,9 +1,9 @@
 package sock
 
 import (
+	"errors"
 	"io"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +36,7 @@ func (c *Conn) Writev(a, b []byte) (int, error) {
 func (c *Conn) pairStep(fd uintptr) {
 	n, err := unix.Writev(int(fd), c.pair[:])
 	c.pairSent = max(n, 0)
-	if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+	if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 		c.werr = os.NewSyscallError("writev", err)
 	}
 }
@@ -100,8 +100,8 @@ func (t *transfer) send(fd uintptr) bool {
 	for t.offset < t.end {
 		n, err := unix.Sendfile(int(fd), t.fd, &t.offset, int(min(t.end-t.offset, sendfileMost)))
 		switch {
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN:
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
 			return false
 		case err != nil:
 			t.err = os.NewSyscallError("sendfile", err)

@@ -30,11 +30,11 @@ func (c *Conn) loopStep(fd uintptr) bool {
 
 // TryRead reads what has arrived, inside Loop; ErrAgain when nothing has.
 func (c *Conn) TryRead(p []byte) (int, error) {
-	n, err := read(c.fd, p)
-	if err == syscall.EAGAIN {
+	n, e := read(c.fd, p)
+	if e == syscall.EAGAIN {
 		return 0, ErrAgain
 	}
-	return readResult(n, err)
+	return readResult(n, e)
 }
 
 // Idle starts the time in which the next bytes must arrive, for a step that is
@@ -83,10 +83,10 @@ func (c *Conn) exchangeStep(fd uintptr) bool {
 	if len(c.out) == 0 {
 		return c.readStep(fd)
 	}
-	n, err := write(int(fd), c.out)
+	n, e := write(int(fd), c.out)
 	c.out = c.out[n:]
-	if err != nil && err != syscall.EAGAIN {
-		c.err = os.NewSyscallError("write", err)
+	if e != 0 && e != syscall.EAGAIN {
+		c.err = os.NewSyscallError("write", e)
 		return true
 	}
 	if len(c.out) > 0 {

@@ -23,7 +23,7 @@ func sweeper(t testing.TB) *Sweeper {
 func pipe(t testing.TB, s *Sweeper) (a, b *Conn) {
 	na, nb := net.Pipe()
 	a, b = New(na, s), New(nb, s)
-	t.Cleanup(func() { a.Close(); b.Close() })
+	t.Cleanup(func() { _ = a.Close(); _ = b.Close() })
 	return a, b
 }
 
@@ -33,7 +33,7 @@ func unixPair(t testing.TB, s *Sweeper) (a, b *Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	na, err := net.Dial("unix", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func unixPair(t testing.TB, s *Sweeper) (a, b *Conn) {
 		t.Fatal(err)
 	}
 	a, b = New(na, s), New(nb, s)
-	t.Cleanup(func() { a.Close(); b.Close() })
+	t.Cleanup(func() { _ = a.Close(); _ = b.Close() })
 	return a, b
 }
 
@@ -73,7 +73,7 @@ func TestReadWrite(t *testing.T) {
 			if n, err := a.Writev(nil, []byte("x")); n != 1 || err != nil {
 				t.Errorf("wrote %d, %v", n, err)
 			}
-			a.Close()
+			_ = a.Close()
 		}()
 		got, err := io.ReadAll(b)
 		want := append(bytes.Repeat(text, 3), 'x')
@@ -99,7 +99,7 @@ func TestExchange(t *testing.T) {
 					return
 				}
 			}
-			b.Close()
+			_ = b.Close()
 		}()
 		buf := make([]byte, 100)
 		for _, n := range []int{5, len(large), 1} {
@@ -180,19 +180,19 @@ func TestExactDeadline(t *testing.T) {
 }
 
 func TestAbort(t *testing.T) {
-	kinds(t, func(t *testing.T, a, b *Conn) {
+	kinds(t, func(t *testing.T, a, _ *Conn) {
 		a.SetTimeout(5 * time.Second)
 		time.AfterFunc(30*time.Millisecond, a.Abort)
-		if _, err := a.Read(make([]byte, 1)); err != ErrAborted {
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, ErrAborted) {
 			t.Errorf("read: %v", err)
 		}
-		if _, err := a.Write(make([]byte, 32<<20)); err != ErrAborted {
+		if _, err := a.Write(make([]byte, 32<<20)); !errors.Is(err, ErrAborted) {
 			t.Errorf("write: %v", err)
 		}
 		if err := a.SetDeadline(time.Time{}); err != nil || !a.Aborted() {
 			t.Errorf("deadline: %v", err)
 		}
-		if _, err := a.Read(make([]byte, 1)); err != ErrAborted {
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, ErrAborted) {
 			t.Errorf("read again: %v", err)
 		}
 	})
@@ -215,7 +215,7 @@ func TestGone(t *testing.T) {
 		if atomic.LoadInt32(&told) != 0 {
 			t.Errorf("%s: told too early", name)
 		}
-		b.Close()
+		_ = b.Close()
 		time.Sleep(350 * time.Millisecond)
 		if atomic.LoadInt32(&told) != 1 || !a.Gone() {
 			t.Errorf("%s: told %d times", name, told)
@@ -227,7 +227,7 @@ func TestGone(t *testing.T) {
 		if atomic.LoadInt32(&told) != 1 {
 			t.Errorf("%s: told after Unwatch", name)
 		}
-		a.Close()
+		_ = a.Close()
 		if !a.Gone() {
 			t.Errorf("%s: closed and not gone", name)
 		}
@@ -297,7 +297,7 @@ func TestTryWrite(t *testing.T) {
 			break
 		}
 	}
-	a.Close()
+	_ = a.Close()
 	got, err := io.Copy(io.Discard, b)
 	if int(got) != total || err != nil {
 		t.Errorf("%d of %d bytes, %v", got, total, err)

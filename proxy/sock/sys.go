@@ -1,6 +1,7 @@
 package sock
 
 import (
+	"errors"
 	"syscall"
 	"unsafe"
 
@@ -8,25 +9,23 @@ import (
 )
 
 // read calls read(2), again when a signal came in between.
-func read(fd int, p []byte) (int, error) { return transferBytes(unix.SYS_READ, fd, p) }
+func read(fd int, p []byte) (int, syscall.Errno) { return transferBytes(unix.SYS_READ, fd, p) }
 
 // write calls write(2), again when a signal came in between.
-func write(fd int, p []byte) (int, error) { return transferBytes(unix.SYS_WRITE, fd, p) }
+func write(fd int, p []byte) (int, syscall.Errno) { return transferBytes(unix.SYS_WRITE, fd, p) }
 
 // transferBytes makes the system call without telling the scheduler. The
 // descriptors never block, so there is nothing that the scheduler could do
 // meanwhile, and telling it costs 8 % of a request and its answer over loopback
 // (BenchmarkPingPong, against unix.Read and unix.Write). This is the one use of
 // unsafe: the address of a slice, for the kernel, with that slice's length.
-func transferBytes(call uintptr, fd int, p []byte) (int, error) {
+func transferBytes(call uintptr, fd int, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, e := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		switch e {
 		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN // as a constant: an Errno in an interface may be allocated
+			return int(n), 0
+		case unix.EINTR:
 		default:
 			return 0, e
 		}
@@ -40,7 +39,7 @@ func events(fd int, which int16) int16 {
 	for {
 		n, err := unix.Poll(fds[:], 0)
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return unix.POLLERR
 		case n == 0:

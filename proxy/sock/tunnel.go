@@ -124,7 +124,7 @@ func (t *tunnel) pumpPlain(dst, src net.Conn) (total int64, err error) {
 // pumpRaw takes a buffer when something has arrived.
 func (t *tunnel) pumpRaw(dst net.Conn, src *Conn) (total int64, err error) {
 	var buf *[32 << 10]byte
-	n, failed := 0, error(nil)
+	n, failed := 0, syscall.Errno(0)
 	step := func(fd uintptr) bool {
 		buf = tunnelBuffers.Get().(*[32 << 10]byte)
 		n, failed = read(int(fd), buf[:])
@@ -164,7 +164,7 @@ func pumpError(err, werr error) error {
 	if werr != nil {
 		return werr
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
