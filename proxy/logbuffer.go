@@ -208,10 +208,7 @@ func (c *logConf) writeNamed(x *Exchange, path *Value, b *line, now time.Time) {
 		x.Logf(logError, "%s", errorWithCode("testing \""+string(root)+"\" existence failed", err))
 		return
 	}
-	name := string(path.Bytes(x))
-	if name != "" && name[0] != '/' {
-		name = x.table.opts.prefixed(name)
-	}
+	name := string(path.Bytes(x)) // below the prefix: that was added when it was read
 	// Unlike nginx, a name that a client makes climb out of its folder is not
 	// opened.
 	if leavesRoot([]byte(name)) {

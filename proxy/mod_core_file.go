@@ -111,7 +111,9 @@ func (x *Exchange) documentRoot() []byte {
 		return x.keep(x.table.opts.prefixed("html"))
 	}
 	path := root.Bytes(x)
-	if len(path) > 0 && path[0] == '/' {
+	// One that does not begin with a variable has had its prefix since it was
+	// read; the prefix itself may be relative.
+	if len(path) > 0 && path[0] == '/' || root.parts == nil || root.parts[0].text != "" {
 		return path
 	}
 	return x.keep(x.table.opts.prefixed(string(path)))

@@ -510,6 +510,25 @@ func TestLimitOfConnections(t *testing.T) {
 	}
 }
 
+func TestRelativePrefix(t *testing.T) {
+	r := prepare(t)
+	t.Chdir(filepath.Dir(r.dir))
+	r.opts.Prefix = filepath.Base(r.dir)
+	if err := os.WriteFile(filepath.Join(r.dir, "html/a"), []byte("file"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(r.load(site("access_log logs/$host.log; location / { root html; } location /v/ { root html/$arg_none; }"))); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Stop()
+	if got := r.get("s", "/a"); !strings.HasSuffix(got, "file") {
+		t.Errorf("a file below a relative prefix: %q", got)
+	}
+	r.get("s", "/v/x")
+	r.await("logs/error.log", `open() "`+r.opts.Prefix+`/html//v/x" failed`)
+	r.await("logs/a.test.log", "/v/x")
+}
+
 func TestStats(t *testing.T) {
 	r := run(t, site("location / { return 200 ok; }"))
 	for range 3 {
