@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"crypto/tls"
 
 	"proxyctl/parser"
@@ -67,12 +69,13 @@ type serverName struct {
 	arg   parser.Arg
 }
 
-// Name returns what $server_name gives: the first name of server_name.
+// Name returns what $server_name gives: the first name of server_name, that of
+// ".example.com" without its dot.
 func (s *Server) Name() string {
 	if len(s.Names) == 0 {
 		return ""
 	}
-	return s.Names[0].text
+	return strings.TrimPrefix(s.Names[0].text, ".")
 }
 
 // Location is one compiled location, server, if or limit_except level: what a

@@ -268,7 +268,7 @@ func (x *Exchange) redirectTo(uri, args []byte) Code {
 	if !x.countRedirect("while internally redirecting to %q", uri) {
 		return 500
 	}
-	x.uri, x.args = uri, args
+	x.uri, x.args, x.extension = uri, args, extension(uri)
 	x.loc = x.server.Level
 	x.enter()
 	x.internal = true

@@ -88,10 +88,11 @@ func splitPlain(target []byte) (parsedURI, bool) {
 	return u, true
 }
 
-// extension finds what follows the last dot of the last segment.
+// extension finds what follows the last dot of the last segment; a dot at its
+// start begins none (ngx_http_set_exten).
 func extension(path []byte) int {
-	for i := len(path) - 1; i >= 0 && path[i] != '/'; i-- {
-		if path[i] == '.' {
+	for i := len(path) - 1; i > 1 && path[i] != '/'; i-- {
+		if path[i] == '.' && path[i-1] != '/' {
 			return i + 1
 		}
 	}
