@@ -441,6 +441,7 @@ func TestShutdownWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
 	began := time.Now()
 	r.Shutdown(context.Background())
 	if d := time.Since(began); d > 2*time.Second {
