@@ -537,13 +537,12 @@ func TestStats(t *testing.T) {
 	}
 	open := r.dial("s")
 	defer open.Close()
+	want := Stats{Accepted: 4, Handled: 4, Requests: 3, Active: 1, Waiting: 1}
 	for range 200 {
-		if r.Stats().Active == 1 {
-			break
+		if r.Stats() == want {
+			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	if got, want := r.Stats(), (Stats{Accepted: 4, Handled: 4, Requests: 3, Active: 1, Waiting: 1}); got != want {
-		t.Errorf("%+v, want %+v", got, want)
-	}
+	t.Errorf("%+v, want %+v", r.Stats(), want)
 }
