@@ -315,7 +315,7 @@ func (c *ClientConn) decode(limit int) ([]byte, error) {
 // crypto/tls and stays one.
 func (c *ClientConn) bodyEnded(err error) error {
 	c.persistent = false
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if c.body == endlessBody {
 			c.body = noBody
 			return io.EOF

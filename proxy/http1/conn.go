@@ -163,7 +163,7 @@ func (c *Conn) readStep() bool {
 		c.room()
 		free := len(c.buf) - c.end
 		n, err := c.sock.TryRead(c.buf[c.end:])
-		if err == sock.ErrAgain {
+		if errors.Is(err, sock.ErrAgain) {
 			return c.pause()
 		}
 		c.sock.Busy()
@@ -319,7 +319,7 @@ func (c *Conn) release() {
 func (c *Conn) process() bool {
 	for c.start < c.end && !c.done {
 		n, err := c.Req.Parse(c.buf[c.start:c.end], &c.cfg.Limits)
-		if err == ErrMore {
+		if errors.Is(err, ErrMore) {
 			return true
 		}
 		c.headFrom = 0
@@ -401,7 +401,7 @@ func (c *Conn) broken(err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = &ParseError{408, "client timed out"}
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		reason.Reason = "client closed connection: " + err.Error()
 	}
 	line := c.Req.Line

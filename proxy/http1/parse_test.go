@@ -215,7 +215,7 @@ func TestNginx(t *testing.T) {
 		_ = c.Close()
 		status := 200
 		if bytes.HasPrefix(got, []byte("HTTP/1.1 ")) {
-			fmt.Sscanf(string(got[9:12]), "%d", &status)
+			status, _ = strconv.Atoi(string(got[9:12]))
 		}
 		want := tt.nginx
 		if want == 0 {

@@ -249,7 +249,7 @@ func TestLoopEnd(t *testing.T) {
 		n, err := a.TryRead(buf)
 		if err != nil {
 			got = append(got, err.Error())
-			return err != ErrAgain
+			return !errors.Is(err, ErrAgain)
 		}
 		got = append(got, string(buf[:n]))
 		a.Idle(5 * time.Second)
@@ -277,7 +277,7 @@ func TestLoopIdle(t *testing.T) {
 			n += m
 		}
 		a.Idle(200 * time.Millisecond)
-		return err != nil && err != ErrAgain
+		return err != nil && !errors.Is(err, ErrAgain)
 	})
 	if d := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || n != 10 || d < 470*time.Millisecond || d > 2*time.Second {
 		t.Errorf("%d bytes, %v after %v", n, err, d)
