@@ -35,7 +35,7 @@ func loadPair(p Pair) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("cannot load certificate %q: PEM_read_bio_X509_AUX() failed (SSL: error:0480006C:PEM routines::no start line:Expecting: TRUSTED CERTIFICATE)", p.Cert)
 	}
 	if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-		return nil, fmt.Errorf("cannot load certificate %q: PEM_read_bio_X509_AUX() failed (%v)", p.Cert, err)
+		return nil, fmt.Errorf("cannot load certificate %q: PEM_read_bio_X509_AUX() failed (%w)", p.Cert, err)
 	}
 	key, err := loadKey(p)
 	if err != nil {

@@ -142,7 +142,10 @@ func Check(sites []Site, o Options) []Problem {
 	var out []Problem
 	for i := range sites {
 		for _, p := range sites[i].Pairs {
-			if _, err := loadPair(p); err != nil && !(o.Local && missing(p)) {
+			if o.Local && missing(p) {
+				continue
+			}
+			if _, err := loadPair(p); err != nil {
 				out = append(out, Problem{Site: sites[i].ID, Path: p.Cert, Message: err.Error()})
 			}
 		}
@@ -228,17 +231,17 @@ func stamps(pairs []Pair) []string {
 	var out []string
 	for _, p := range pairs {
 		for _, name := range []string{p.Cert, p.Key} {
-			real, err := filepath.EvalSymlinks(name)
+			target, err := filepath.EvalSymlinks(name)
 			if err != nil {
 				out = append(out, "missing")
 				continue
 			}
-			info, err := os.Stat(real)
+			info, err := os.Stat(target)
 			if err != nil {
 				out = append(out, "missing")
 				continue
 			}
-			out = append(out, fmt.Sprint(real, info.ModTime().UnixNano(), info.Size()))
+			out = append(out, fmt.Sprint(target, info.ModTime().UnixNano(), info.Size()))
 		}
 	}
 	return out

@@ -69,7 +69,7 @@ func Load(file *parser.File, o *Options) (*Table, []*parser.Diagnostic) {
 	c.initMain()
 	c.body(main, file.Body)
 	if c.errors == 0 {
-		c.requireEvents(file)
+		c.requireEvents()
 	}
 	for i := 0; i < len(c.finish) && c.errors == 0; i++ {
 		c.finish[i]()
@@ -328,7 +328,7 @@ func place(d *parser.Diagnostic) parser.Range {
 }
 
 // requireEvents says what nginx says of a file without an events block.
-func (c *compiler) requireEvents(file *parser.File) {
+func (c *compiler) requireEvents() {
 	if !c.table.Main.sawEvents {
 		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y020", `add "events {}"`, "no \"events\" section in configuration")
 	}

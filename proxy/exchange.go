@@ -19,7 +19,6 @@ type Exchange struct {
 	table  *Table
 	server *Server
 	loc    *Location // whose configuration counts now
-	first  *Location // the server level that the request began with, for its log
 
 	// The URI: decoded and normalized path, and the query without "?".
 	uri, args     []byte
@@ -35,7 +34,6 @@ type Exchange struct {
 	method        string // "GET" after an error_page redirect, else as received
 
 	start      time.Time
-	startMono  int64
 	resume     Phase
 	redirects  int
 	internal   bool

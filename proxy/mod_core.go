@@ -40,12 +40,11 @@ type coreConf struct {
 	KeepaliveDisable    uint32
 
 	// request bodies
-	MaxBodySize    int64
-	BodyBuffer     int64
-	BodyTimeout    time.Duration
-	BodyInFile     int
-	BodyTempPath   tempPath
-	bodyTempLevels []int
+	MaxBodySize  int64
+	BodyBuffer   int64
+	BodyTimeout  time.Duration
+	BodyInFile   int
+	BodyTempPath tempPath
 
 	// answers
 	ServerTokens            int
@@ -64,9 +63,8 @@ type coreConf struct {
 
 	// files
 	Root            *Value // nil: "html" under the prefix
-	rootText        string
-	Alias           bool // Root replaces the location's name instead of preceding the URI
-	aliasLength     int  // bytes of the URI that alias replaces; -1 in a regex location
+	Alias           bool   // Root replaces the location's name instead of preceding the URI
+	aliasLength     int    // bytes of the URI that alias replaces; -1 in a regex location
 	Types           *typeMap
 	DefaultType     string
 	ETag            bool

@@ -43,7 +43,9 @@ func (l *Level) defaultListen(d *parser.Directive) {
 	if os.Geteuid() != 0 {
 		port = 8000
 	}
-	l.addListen(d, "tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), port), "", defaultListenOptions())
+	if err := l.addListen(d, "tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), port), "", defaultListenOptions()); err != nil {
+		l.c.report(reading, parser.Error, err, d, d.End)
+	}
 }
 
 func defaultListenOptions() listenOptions {

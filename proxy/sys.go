@@ -26,6 +26,9 @@ func errnoOf(err error) syscall.Errno {
 	return e
 }
 
+// Errno gives the number of a system error, 0 when it is none.
+func Errno(err error) int { return int(errnoOf(err)) }
+
 // SystemText gives the C library's text of a system error.
 func SystemText(err error) string { return sysText(errnoOf(err)) }
 

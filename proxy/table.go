@@ -144,7 +144,6 @@ type listenOptions struct {
 	set           bool // any socket parameter was given
 	ssl           bool
 	http2         bool
-	quic          bool
 	proxyProtocol bool
 	backlog       int // -1: the system's
 	rcvbuf        int

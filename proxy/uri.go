@@ -42,7 +42,7 @@ func parseURI(target []byte, mergeSlashes bool, dst []byte) (parsedURI, []byte) 
 		if c == '+' {
 			u.plus = true
 		}
-		if !p.add(c, decoded) {
+		if !p.add(c) {
 			return u, dst
 		}
 	}
@@ -111,7 +111,7 @@ type pathDecoder struct {
 
 // add appends a byte. A decoded "." or "/" counts like a plain one, as in
 // nginx; only "%23", "%25" and "%3F" lose their meaning.
-func (p *pathDecoder) add(c byte, decoded bool) bool {
+func (p *pathDecoder) add(c byte) bool {
 	switch {
 	case c == '/':
 		if p.dots > 0 { // the slash before "." or ".." stays and stands for this one

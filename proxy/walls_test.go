@@ -49,7 +49,7 @@ func TestImports(t *testing.T) {
 
 // TestGonginxInOneFile keeps gonginx out of what decides about acceptance.
 func TestGonginxInOneFile(t *testing.T) {
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || path == filepath.Join("..", "parser", "gonginx.go") {
 			return err
 		}

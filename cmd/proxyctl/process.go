@@ -284,7 +284,7 @@ func sendSignal(pidFile, name string) error {
 		defer answer.close()
 	}
 	if err := syscall.Kill(pid, sig); err != nil {
-		return fmt.Errorf("kill(%d, %d) failed (%d: %s)", pid, int(sig), int(err.(syscall.Errno)), proxy.SystemText(err))
+		return fmt.Errorf("kill(%d, %d) failed (%d: %s)", pid, int(sig), proxy.Errno(err), proxy.SystemText(err))
 	}
 	return answer.wait(30 * time.Second)
 }

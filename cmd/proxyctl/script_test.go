@@ -34,11 +34,11 @@ func TestScripts(t *testing.T) {
 // script expects is nginx's behaviour, not ours. Scripts that need a newer
 // version, or test what nginx cannot do, say so with [ours].
 func TestScriptsOnNginx(t *testing.T) {
-	real, err := realNginx()
+	installed, err := realNginx()
 	if err != nil {
 		t.Skip(err)
 	}
-	runScripts(t, real)
+	runScripts(t, installed)
 }
 
 // realNginx finds an nginx that is not this program.
@@ -53,12 +53,12 @@ func realNginx() (string, error) {
 	return "", errors.New("nginx is not installed")
 }
 
-func runScripts(t *testing.T, real string) {
+func runScripts(t *testing.T, installed string) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			h := newHarness(env, real)
+			h := newHarness(env, installed)
 			env.Values["harness"] = h
 			env.Defer(h.stop)
 			return h.renumber()
@@ -66,9 +66,9 @@ func runScripts(t *testing.T, real string) {
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "ours":
-				return real == "", nil
+				return installed == "", nil
 			case "nginx":
-				return real != "", nil
+				return installed != "", nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -95,7 +95,7 @@ type harness struct {
 	closes []io.Closer
 }
 
-func newHarness(env *testscript.Env, real string) *harness {
+func newHarness(env *testscript.Env, installed string) *harness {
 	return &harness{env: env, real: real, ports: map[string]string{}}
 }
 
