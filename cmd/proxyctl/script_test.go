@@ -86,17 +86,17 @@ func runScripts(t *testing.T, installed string) {
 
 // harness is what one script has started.
 type harness struct {
-	env    *testscript.Env
-	real   string
-	server *exec.Cmd
-	exited chan error
-	ports  map[string]string // of the file, to those in use
-	mu     sync.Mutex
-	closes []io.Closer
+	env       *testscript.Env
+	installed string
+	server    *exec.Cmd
+	exited    chan error
+	ports     map[string]string // of the file, to those in use
+	mu        sync.Mutex
+	closes    []io.Closer
 }
 
 func newHarness(env *testscript.Env, installed string) *harness {
-	return &harness{env: env, real: real, ports: map[string]string{}}
+	return &harness{env: env, installed: installed, ports: map[string]string{}}
 }
 
 // filePorts are the ports that scripts are written with: servers listen on
@@ -182,7 +182,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
 	globals := "daemon off; pid logs/nginx.pid;"
-	program := h.real
+	program := h.installed
 	if program == "" {
 		var err error
 		program, err = exec.LookPath("nginx")
