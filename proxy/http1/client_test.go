@@ -389,3 +389,53 @@ func TestClientConnAllocs(t *testing.T) {
 		t.Errorf("%v allocations an exchange", n)
 	}
 }
+
+// TestPassBody: a long body goes through without being copied, and requests
+// follow on both connections.
+func TestPassBody(t *testing.T) {
+	long := strings.Repeat("0123456789", 200000)
+	for _, tt := range []struct {
+		name, body string
+		cut        int
+	}{{"long", long, 0}, {"short", "hello", 0}, {"cut short", long, 7}} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := upstream(t, false, func(c net.Conn) {
+				r := bufio.NewReader(c)
+				for {
+					if _, err := readHead(r); err != nil {
+						return
+					}
+					fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(tt.body))
+					if _, err := io.WriteString(c, tt.body[:len(tt.body)-tt.cut]); err != nil || tt.cut > 0 {
+						return
+					}
+				}
+			})
+			s := serve(t, testConfig(), false, func(c *Conn) {
+				var r Response
+				u.Begin()
+				if err := u.ReadResponse([]byte(get), &r, &testLimits, false, nil); err != nil {
+					t.Error(err)
+				}
+				c.Out = append(c.Out, "HTTP/1.1 200 OK\r\n\r\n"...)
+				n, ok, err := c.PassBody(u)
+				var e *Error
+				if tt.cut > 0 && (!errors.As(err, &e) || !errors.Is(err, io.ErrUnexpectedEOF)) || tt.cut == 0 && err != nil {
+					t.Error(err)
+				}
+				if !ok || n != int64(len(tt.body)-tt.cut) || u.Reusable() != (tt.cut == 0) {
+					t.Errorf("passed %d, %v, reusable is %v", n, ok, u.Reusable())
+				}
+				c.KeepAlive = c.KeepAlive && err == nil
+			})
+			want := "HTTP/1.1 200 OK\r\n\r\n" + tt.body[:len(tt.body)-tt.cut]
+			requests := "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+			if tt.cut == 0 {
+				want, requests = want+want, requests+requests
+			}
+			if got := ask(t, s, requests); got != want {
+				t.Errorf("got %d bytes, want %d", len(got), len(want))
+			}
+		})
+	}
+}

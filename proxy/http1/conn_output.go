@@ -1,10 +1,13 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"time"
+
+	"proxyctl/proxy/sock"
 )
 
 // Flush sends Out.
@@ -114,6 +117,49 @@ func (c *Conn) copyFile(f *os.File, offset, size int64) (int64, error) {
 		total += int64(n)
 	}
 	return total, nil
+}
+
+// PassBody sends Out and then the rest of the body that u is reading, without
+// copying it to this process, and returns how many bytes of the body went out.
+// False: this way is not open, and nothing was done; it takes plain sockets on
+// both sides and a body of known length. The error is an *Error when the upstream
+// failed, else the client did.
+func (c *Conn) PassBody(u *ClientConn) (n int64, ok bool, err error) {
+	if !c.raw || !u.raw || u.body != fixedBody || c.mute || !c.sock.CanSplice(u.sock) {
+		return 0, false, nil
+	}
+	if u.start < u.end {
+		first, err := u.Next()
+		if err != nil {
+			return 0, true, err
+		}
+		if err := c.WriteThrough(first); err != nil {
+			return 0, true, err
+		}
+		n = int64(len(first))
+	} else if err := c.Flush(); err != nil {
+		return 0, true, err
+	}
+	if u.body != fixedBody {
+		return n, true, nil
+	}
+	c.sent = true
+	c.sock.SetTimeout(c.sendTimeout)
+	u.sock.SetTimeout(u.read)
+	m, err := c.sock.Splice(u.sock, u.left)
+	c.BytesOut += m
+	u.BytesIn += m
+	n += m
+	var source *sock.SourceError
+	switch {
+	case err == nil:
+		u.left, u.body = 0, noBody
+		return n, true, nil
+	case errors.As(err, &source):
+		return n, true, u.bodyEnded(source.Err)
+	}
+	u.persistent = false
+	return n, true, c.failed(err)
 }
 
 // SetTimeouts changes the times for this request.

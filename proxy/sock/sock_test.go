@@ -409,3 +409,69 @@ func TestAllocs(t *testing.T) {
 		}
 	}
 }
+
+func TestSplice(t *testing.T) {
+	s := sweeper(t)
+	text := bytes.Repeat([]byte("0123456789"), 1<<18)
+	for _, make := range []func(testing.TB, *Sweeper) (*Conn, *Conn){pair, unixPair} {
+		from, src := make(t, s)
+		dst, to := pair(t, s)
+		for _, c := range []*Conn{src, dst} {
+			c.SetTimeout(5 * time.Second)
+		}
+		go func() {
+			for at := 0; at < len(text); at += 1 << 16 {
+				_, _ = from.Write(text[at:min(at+1<<16, len(text))])
+			}
+			_, _ = from.Write([]byte("more"))
+			_ = from.CloseWrite()
+		}()
+		got := collect(t, to)
+		if n, err := dst.Splice(src, int64(len(text))); n != int64(len(text)) || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		if n, err := dst.Splice(src, 100); n != 4 || !errors.Is(err, io.EOF) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		_ = dst.CloseWrite()
+		if b := <-got; !bytes.Equal(b, append(text[:len(text):len(text)], "more"...)) {
+			t.Errorf("%d bytes came out", len(b))
+		}
+	}
+	if n := len(s.pipes.idle); n != 1 {
+		t.Errorf("%d pipes are kept", n)
+	}
+}
+
+// collect reads all of c in the background.
+func collect(t *testing.T, c *Conn) <-chan []byte {
+	got := make(chan []byte, 1)
+	go func() {
+		b, err := io.ReadAll(c)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- b
+	}()
+	return got
+}
+
+func TestSpliceTimeout(t *testing.T) {
+	s := sweeper(t)
+	from, src := pair(t, s)
+	dst, to := pair(t, s)
+	src.SetTimeout(150 * time.Millisecond)
+	dst.SetTimeout(150 * time.Millisecond)
+	if n, err := dst.Splice(src, 10); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("nothing comes: %d, %v", n, err)
+	}
+	go func() { _, _ = from.Write(make([]byte, 32<<20)) }()
+	if n, err := dst.Splice(src, 32<<20); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("nobody reads: %d, %v", n, err)
+	}
+	if n := len(s.pipes.idle); n != 0 {
+		t.Errorf("%d pipes are kept, with something in them", n)
+	}
+	_ = to.Close()
+	from.Abort()
+}

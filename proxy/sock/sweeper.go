@@ -28,6 +28,7 @@ type Sweeper struct {
 	date   atomic.Pointer[dateLine]
 	shards [shards]shard
 	next   atomic.Uint32
+	pipes  channels
 	stop   chan struct{}
 	once   sync.Once
 }
@@ -51,7 +52,12 @@ func NewSweeper() *Sweeper {
 }
 
 // Stop ends the sweeper: its clock stands and deadlines no longer expire.
-func (s *Sweeper) Stop() { s.once.Do(func() { close(s.stop) }) }
+func (s *Sweeper) Stop() {
+	s.once.Do(func() {
+		close(s.stop)
+		s.pipes.close()
+	})
+}
 
 // Now is the coarse clock: nanoseconds since the start, monotonic, never 0, up to
 // a tenth of a second behind.
