@@ -89,14 +89,14 @@ func bare(s string) bool {
 	}
 	variable := false
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ';' || c == '"' || c == '\'':
+		switch c := s[i]; c {
+		case ' ', '\t', '\r', '\n', ';', '"', '\'':
 			return false
-		case c == '{':
+		case '{':
 			if !variable {
 				return false
 			}
-		case c == '\\':
+		case '\\':
 			variable = false
 			if i++; i == len(s) || escapable(s[i]) || strings.IndexByte(" \t\r\n;{", s[i]) >= 0 {
 				return false

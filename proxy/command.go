@@ -1,3 +1,6 @@
+// Package proxy gives nginx's configuration its meaning and serves it: the rows
+// of the directives, the table they compile to, the phases of a request, and
+// the listeners.
 package proxy
 
 import (

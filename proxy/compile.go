@@ -226,8 +226,10 @@ func (c *compiler) check(l *Level, cmd *Command, d *parser.Directive) error {
 		return refuse(cmd, d)
 	}
 	if before := l.first[cmd]; before != nil && !cmd.Repeat {
-		return &confError{text: errDuplicate.Error(), arg: d.Name, code: "Y011",
-			hint: fmt.Sprintf("the first is on line %d; keep one", before.End.Line())}
+		return &confError{
+			text: errDuplicate.Error(), arg: d.Name, code: "Y011",
+			hint: fmt.Sprintf("the first is on line %d; keep one", before.End.Line()),
+		}
 	}
 	return nil
 }

@@ -1,9 +1,8 @@
 package proxy
 
 import (
-	"strings"
-
 	"crypto/tls"
+	"strings"
 
 	"proxyctl/parser"
 	"proxyctl/proxy/match"

@@ -147,10 +147,14 @@ func coreCommands() []Command {
 		{Name: "types", In: inHTTPLevels, Args: "0", Block: true, Repeat: true, Doc: "Maps file name extensions to MIME types.", Set: setTypes},
 		{Name: "error_page", In: inHTTPLevels | InLocationIf, Args: "2+", Repeat: true, Syntax: "code ... [=[response]] uri", Doc: "Sets the URI that is shown for errors.", Set: setErrorPage},
 		{Name: "keepalive_timeout", In: inHTTPLevels, Args: "1,2", Syntax: "timeout [header_timeout]", Default: "75s", Doc: "Sets how long an idle client connection stays open.", Set: setKeepaliveTimeout},
-		{Name: "keepalive_disable", In: inHTTPLevels, Args: "1,2", Syntax: "none | browser ...", Default: "msie6", Doc: "Disables keep-alive for misbehaving browsers.",
-			Set: Bits(Command{}, []string{"none", "msie6", "safari"}, func(c *Conf) *uint32 { return &c.Core.KeepaliveDisable }).Set},
-		{Name: "client_body_temp_path", In: inHTTPLevels, Args: "1-4", Syntax: "path [level1 [level2 [level3]]]", Default: "client_body_temp", Doc: "Sets the folder for request bodies that do not fit in memory.",
-			Set: setTempPath(func(c *Conf) *tempPath { return &c.Core.BodyTempPath })},
+		{
+			Name: "keepalive_disable", In: inHTTPLevels, Args: "1,2", Syntax: "none | browser ...", Default: "msie6", Doc: "Disables keep-alive for misbehaving browsers.",
+			Set: Bits(Command{}, []string{"none", "msie6", "safari"}, func(c *Conf) *uint32 { return &c.Core.KeepaliveDisable }).Set,
+		},
+		{
+			Name: "client_body_temp_path", In: inHTTPLevels, Args: "1-4", Syntax: "path [level1 [level2 [level3]]]", Default: "client_body_temp", Doc: "Sets the folder for request bodies that do not fit in memory.",
+			Set: setTempPath(func(c *Conf) *tempPath { return &c.Core.BodyTempPath }),
+		},
 		{Name: "limit_rate", In: inHTTPLevels | InLocationIf, Args: "1", Syntax: "rate", Default: "0", Doc: "Limits the rate of an answer, in bytes a second.", Set: setRate(func(c *Conf) **Value { return &c.Core.LimitRate })},
 		{Name: "limit_rate_after", In: inHTTPLevels | InLocationIf, Args: "1", Syntax: "size", Default: "0", Doc: "Sets how much is sent before the rate is limited.", Set: setRate(func(c *Conf) **Value { return &c.Core.LimitRateAfter })},
 		{Name: "error_log", In: inHTTPLevels, Args: "1+", Repeat: true, Syntax: "file [level]", Doc: "Sets the error log.", Set: setErrorLog},

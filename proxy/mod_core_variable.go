@@ -176,12 +176,12 @@ func fileVariables() []Variable {
 		always("document_root", func(dst []byte, x *Exchange) []byte { return append(dst, x.documentRoot()...) }),
 		readOnly("realpath_root", func(dst []byte, x *Exchange) ([]byte, bool) {
 			root := string(x.documentRoot())
-			real, err := filepath.EvalSymlinks(root)
+			target, err := filepath.EvalSymlinks(root)
 			if err != nil {
 				x.Logf(logCrit, "%v", SystemError("realpath()", root, err))
 				return dst, false
 			}
-			return append(dst, real...), true
+			return append(dst, target...), true
 		}),
 		always("request_filename", func(dst []byte, x *Exchange) []byte { return append(dst, x.path()...) }),
 	}

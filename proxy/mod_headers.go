@@ -19,12 +19,18 @@ func headersModule() Module {
 	return Module{
 		Name: "ngx_http_headers_filter_module",
 		Commands: []Command{
-			{Name: "expires", In: in, Args: "1,2", Syntax: "[modified] time | epoch | max | off", Default: "off",
-				Doc: "Adds the Expires and Cache-Control fields.", Set: setExpires},
-			{Name: "add_header", In: in, Args: "2,3", Repeat: true, Syntax: "name value [always]", Doc: "Adds a field to answers.",
-				Set: setAddHeader(func(c *Conf) *List[addedField] { return &c.Headers.Fields })},
-			{Name: "add_trailer", In: in, Args: "2,3", Repeat: true, Syntax: "name value [always]", Doc: "Adds a field to the end of answers.",
-				Set: setAddHeader(func(c *Conf) *List[addedField] { return &c.Headers.Trailers })},
+			{
+				Name: "expires", In: in, Args: "1,2", Syntax: "[modified] time | epoch | max | off", Default: "off",
+				Doc: "Adds the Expires and Cache-Control fields.", Set: setExpires,
+			},
+			{
+				Name: "add_header", In: in, Args: "2,3", Repeat: true, Syntax: "name value [always]", Doc: "Adds a field to answers.",
+				Set: setAddHeader(func(c *Conf) *List[addedField] { return &c.Headers.Fields }),
+			},
+			{
+				Name: "add_trailer", In: in, Args: "2,3", Repeat: true, Syntax: "name value [always]", Doc: "Adds a field to the end of answers.",
+				Set: setAddHeader(func(c *Conf) *List[addedField] { return &c.Headers.Trailers }),
+			},
 			Enum(Command{Name: "add_header_inherit", In: in, Default: "on", Doc: "Says whether fields of the level above are added too."},
 				inherit, func(c *Conf) *int { return &c.Headers.InheritFields }),
 			Enum(Command{Name: "add_trailer_inherit", In: in, Default: "on", Doc: "Says whether trailers of the level above are added too."},

@@ -16,10 +16,14 @@ func realipModule() Module {
 	return Module{
 		Name: "ngx_http_realip_module",
 		Commands: []Command{
-			{Name: "set_real_ip_from", In: inHTTPLevels, Args: "1", Repeat: true, Syntax: "address | CIDR | unix:",
-				Doc: "Sets the proxies that are believed.", Set: setRealIPFrom},
-			{Name: "real_ip_header", In: inHTTPLevels, Args: "1", Syntax: "field | X-Real-IP | X-Forwarded-For | proxy_protocol",
-				Default: "X-Real-IP", Doc: "Sets the field that holds the client's address.", Set: setRealIPHeader},
+			{
+				Name: "set_real_ip_from", In: inHTTPLevels, Args: "1", Repeat: true, Syntax: "address | CIDR | unix:",
+				Doc: "Sets the proxies that are believed.", Set: setRealIPFrom,
+			},
+			{
+				Name: "real_ip_header", In: inHTTPLevels, Args: "1", Syntax: "field | X-Real-IP | X-Forwarded-For | proxy_protocol",
+				Default: "X-Real-IP", Doc: "Sets the field that holds the client's address.", Set: setRealIPHeader,
+			},
 			Flag(Command{Name: "real_ip_recursive", In: inHTTPLevels, Default: "off", Doc: "Looks past addresses of trusted proxies."},
 				func(c *Conf) *bool { return &c.RealIP.Recursive }),
 		},

@@ -14,17 +14,23 @@ import (
 
 func rewriteModule() Module {
 	const in = InServer | InServerIf | InLocation | InLocationIf
-	flags := Context(InHTTP | in)
+	flags := InHTTP | in
 	return Module{
 		Name: "ngx_http_rewrite_module",
 		Commands: []Command{
-			{Name: "rewrite", In: in, Args: "2,3", Repeat: true, Syntax: "regex replacement [last | break | redirect | permanent]",
-				Doc: "Changes the URI of requests that match.", Set: setRewrite},
-			{Name: "return", In: in, Args: "1,2", Repeat: true, Syntax: "code [text] | code URL | URL",
-				Doc: "Stops processing and answers.", Set: setReturn},
+			{
+				Name: "rewrite", In: in, Args: "2,3", Repeat: true, Syntax: "regex replacement [last | break | redirect | permanent]",
+				Doc: "Changes the URI of requests that match.", Set: setRewrite,
+			},
+			{
+				Name: "return", In: in, Args: "1,2", Repeat: true, Syntax: "code [text] | code URL | URL",
+				Doc: "Stops processing and answers.", Set: setReturn,
+			},
 			{Name: "break", In: in, Args: "0", Repeat: true, Doc: "Stops processing rewrite directives.", Set: setBreak},
-			{Name: "if", In: InServer | InLocation, Args: "1+", Block: true, Repeat: true, Syntax: "(condition)",
-				Doc: "Applies directives when a condition holds.", Set: setIf},
+			{
+				Name: "if", In: InServer | InLocation, Args: "1+", Block: true, Repeat: true, Syntax: "(condition)",
+				Doc: "Applies directives when a condition holds.", Set: setIf,
+			},
 			{Name: "set", In: in, Args: "2", Repeat: true, Syntax: "$variable value", Doc: "Sets a variable.", Set: setSet},
 			Flag(Command{Name: "rewrite_log", In: flags, Default: "off", Doc: "Logs what rewrite directives do, at level notice."},
 				func(c *Conf) *bool { return &c.Rewrite.Log }),

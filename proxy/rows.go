@@ -286,8 +286,14 @@ func parseTime(s string, seconds bool) (time.Duration, bool) {
 		unit time.Duration
 		in   bool
 	}{
-		{"y", 365 * day, seconds}, {"M", 30 * day, seconds}, {"w", 7 * day, true}, {"d", day, true},
-		{"h", time.Hour, true}, {"m", time.Minute, true}, {"s", time.Second, true}, {"ms", time.Millisecond, !seconds},
+		{"y", 365 * day, seconds},
+		{"M", 30 * day, seconds},
+		{"w", 7 * day, true},
+		{"d", day, true},
+		{"h", time.Hour, true},
+		{"m", time.Minute, true},
+		{"s", time.Second, true},
+		{"ms", time.Millisecond, !seconds},
 	}
 	if s == "" {
 		return 0, false

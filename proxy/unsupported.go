@@ -37,8 +37,10 @@ func knownDirectives() []*Command {
 		if len(f) < 5 {
 			continue
 		}
-		c := &Command{Name: f[0], module: f[1], Args: Arity(f[3]), Block: f[4] != "", Repeat: true,
-			Status: Unsupported, Reason: missingReason(f[0], f[1])}
+		c := &Command{
+			Name: f[0], module: f[1], Args: Arity(f[3]), Block: f[4] != "", Repeat: true,
+			Status: Unsupported, Reason: missingReason(f[0], f[1]),
+		}
 		for ctx := range strings.SplitSeq(f[2], ",") {
 			c.In |= contextByName(ctx)
 		}

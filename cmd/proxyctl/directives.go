@@ -51,8 +51,13 @@ func showDirective(w io.Writer, name string) bool {
 		found = true
 		fmt.Fprintf(w, "%s\n", c.Usage())
 		for _, line := range [][2]string{
-			{"", c.Doc}, {"default", c.Default}, {"context", c.In.String()}, {"takes", c.Args.String()},
-			{"module", c.ModuleName()}, {"status", c.Status.String()}, {"reason", c.Reason},
+			{"", c.Doc},
+			{"default", c.Default},
+			{"context", c.In.String()},
+			{"takes", c.Args.String()},
+			{"module", c.ModuleName()},
+			{"status", c.Status.String()},
+			{"reason", c.Reason},
 		} {
 			switch {
 			case line[1] == "":

@@ -158,6 +158,7 @@ func (h *harness) stop() {
 		case <-h.exited:
 		case <-time.After(5 * time.Second):
 			_ = h.server.Process.Kill()
+			<-h.exited
 		}
 	}
 	h.mu.Lock()

@@ -52,8 +52,10 @@ func validate(name string, offline bool) ([]*parser.Diagnostic, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newProcess(settings{product: proxyctlProduct(), conf: conf, prefix: filepath.Dir(conf) + "/", site: true,
-		errorLog: "stderr", accessLog: "/dev/stdout"}, io.Discard)
+	p := newProcess(settings{
+		product: proxyctlProduct(), conf: conf, prefix: filepath.Dir(conf) + "/", site: true,
+		errorLog: "stderr", accessLog: "/dev/stdout",
+	}, io.Discard)
 	p.options.DryRun = true
 	if offline {
 		p.options.CheckCertificates = nil
