@@ -155,10 +155,9 @@ func (h *harness) stop() {
 	if h.server != nil && h.server.Process != nil {
 		_ = h.server.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-h.exited:
+		case _ = <-h.exited:
 		case <-time.After(5 * time.Second):
 			_ = h.server.Process.Kill()
-			<-h.exited
 		}
 	}
 	h.mu.Lock()
