@@ -86,8 +86,10 @@ func setSSLCiphers(l *Level, d *parser.Directive) error {
 }
 
 func setSSLCurve(l *Level, d *parser.Directive) error {
-	known := map[string]tls.CurveID{"X25519": tls.X25519, "prime256v1": tls.CurveP256, "P-256": tls.CurveP256,
-		"secp384r1": tls.CurveP384, "P-384": tls.CurveP384, "secp521r1": tls.CurveP521, "P-521": tls.CurveP521, "X25519MLKEM768": tls.X25519MLKEM768}
+	known := map[string]tls.CurveID{
+		"X25519": tls.X25519, "prime256v1": tls.CurveP256, "P-256": tls.CurveP256,
+		"secp384r1": tls.CurveP384, "P-384": tls.CurveP384, "secp521r1": tls.CurveP521, "P-521": tls.CurveP521, "X25519MLKEM768": tls.X25519MLKEM768,
+	}
 	l.Conf.SSL.curves = nil
 	for name := range strings.SplitSeq(d.Args[0].Value, ":") {
 		if name == "auto" {
@@ -223,7 +225,7 @@ func (c *client) serveTLS(nc *sock.Conn) {
 		return c.sni.tls, nil
 	}})
 	if err := conn.Handshake(); err != nil {
-		c.endpoint.fallback.Level.Conf.Core.ErrorLog.logf(logInfo, "SSL_do_handshake() failed (SSL: %s) while SSL handshaking", err)
+		c.logf(logInfo, "SSL handshaking", "SSL_do_handshake() failed (SSL: %s)", err)
 		_ = nc.Close()
 		return
 	}
