@@ -26,6 +26,7 @@ type Chunked struct {
 	left     int64 // of the chunk; while its size is read, the size so far
 	line     int   // bytes of the size line
 	trailers []byte
+	err      error // stays: what comes after a mistake means nothing
 }
 
 type chunkState uint8
@@ -53,9 +54,12 @@ func (c *Chunked) Reset() { *c = Chunked{trailers: c.trailers[:0]} }
 func (c *Chunked) Done() bool { return c.state == chunkedDone }
 
 // Next reads from the start of b and returns the first run of body bytes, a
-// part of b, and how much of b was used. The error is ErrChunk or ErrTrailers;
-// the decoder is of no use afterwards.
+// part of b, and how much of b was used. The error is ErrChunk or ErrTrailers
+// and comes again afterwards.
 func (c *Chunked) Next(b []byte) (data []byte, used int, err error) {
+	if c.err != nil {
+		return nil, 0, c.err
+	}
 	for used < len(b) && c.state != chunkedDone {
 		if c.state == chunkData {
 			n := int(min(c.left, int64(len(b)-used)))
@@ -71,6 +75,7 @@ func (c *Chunked) Next(b []byte) (data []byte, used int, err error) {
 			err = c.frame(b[used])
 		}
 		if err != nil {
+			c.err = err
 			return nil, used, err
 		}
 		used++

@@ -115,6 +115,7 @@ func readAll(c *ClientConn, next bool) ([]byte, error) {
 }
 
 func TestClientConn(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("0123456789", 10000)
 	for _, tt := range []struct {
 		name, answer string
@@ -241,6 +242,7 @@ func TestClientConnReuse(t *testing.T) {
 // TestClientConnHalfClosed: an end that came before the request was sent is
 // noticed although nothing else comes.
 func TestClientConnHalfClosed(t *testing.T) {
+	t.Parallel()
 	ready := make(chan struct{})
 	c := upstream(t, false, func(c net.Conn) {
 		_ = c.(*net.TCPConn).CloseWrite()
@@ -259,6 +261,7 @@ func TestClientConnHalfClosed(t *testing.T) {
 }
 
 func TestClientConnTimeout(t *testing.T) {
+	t.Parallel()
 	for _, answer := range []string{"", "HTTP/1.1 200 OK\r\nContent-Le", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"} {
 		c := upstream(t, false, says(answer, 1, false))
 		c.SetTimeouts(150*time.Millisecond, time.Second)
@@ -393,6 +396,7 @@ func TestClientConnAllocs(t *testing.T) {
 // TestPassBody: a long body goes through without being copied, and requests
 // follow on both connections.
 func TestPassBody(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("0123456789", 200000)
 	for _, tt := range []struct {
 		name, body string

@@ -384,7 +384,7 @@ func (c *Conn) refuse(err error) {
 	c.Err = err
 	c.Requests++
 	c.KeepAlive = false
-	c.body, c.ready, c.expecting = noBody, nil, false
+	c.body, c.ready, c.wire, c.expecting = noBody, nil, 0, false
 	c.dispatch()
 	c.done = true
 }

@@ -142,6 +142,7 @@ func answer(text string) string {
 }
 
 func TestServe(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 70000)
 	tests := []struct{ name, in, want string }{
 		{"one", "GET /a HTTP/1.1\r\nHost: x\r\n\r\n", answer("GET /a ")},
@@ -175,6 +176,7 @@ func TestServe(t *testing.T) {
 }
 
 func TestServeByteAtATime(t *testing.T) {
+	t.Parallel()
 	in := "\r\nPOST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /b HTTP/1.0\r\n\r\n"
 	ways(t, func(t *testing.T, plain bool) {
 		s := serve(t, testConfig(), plain, tell)
@@ -227,6 +229,7 @@ func TestContinue(t *testing.T) {
 // TestSkipBody: a body that nobody reads is passed over, or the connection ends
 // without losing the answer.
 func TestSkipBody(t *testing.T) {
+	t.Parallel()
 	ignore := func(c *Conn) { c.Out = append(c.Out, answer(string(c.Req.Target))...) }
 	next := "GET /b HTTP/1.0\r\n\r\n"
 	ways(t, func(t *testing.T, plain bool) {
@@ -253,7 +256,31 @@ func TestSkipBody(t *testing.T) {
 	})
 }
 
+// TestBrokenBody: after a mistake in a body nothing that follows is taken for a
+// request, even if the handler looks away.
+func TestBrokenBody(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, plain bool) {
+		s := serve(t, testConfig(), plain, func(c *Conn) {
+			p := make([]byte, 100)
+			for range 5 {
+				_, _ = c.ReadBody(p)
+			}
+			c.Out = append(c.Out, answer(string(c.Req.Target))...)
+		})
+		for _, body := range []string{
+			"5\r\nhello!\r\n0\r\n\r\n", "0\r\nX\n\r\n", "x\r\n\r\n", "1;\n\r\n", "00000000000000000001\nx\r\n0\r\n\r\n",
+		} {
+			in := "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body + strings.Repeat("0\r\n\r\n", 3) + "GET /b HTTP/1.0\r\n\r\n"
+			if got := ask(t, s, in); got != answer("/a") {
+				t.Errorf("%q: got %q", body, got)
+			}
+		}
+	})
+}
+
 func TestHeadTimeout(t *testing.T) {
+	t.Parallel()
 	var reason atomic.Value
 	cfg := testConfig()
 	cfg.HeadTimeout = 300 * time.Millisecond
@@ -288,6 +315,7 @@ func TestHeadTimeout(t *testing.T) {
 }
 
 func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig()
 	cfg.IdleTimeout = 300 * time.Millisecond
 	ways(t, func(t *testing.T, plain bool) {
@@ -303,6 +331,7 @@ func TestIdleTimeout(t *testing.T) {
 }
 
 func TestBodyTimeout(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig()
 	cfg.BodyTimeout = 200 * time.Millisecond
 	ways(t, func(t *testing.T, plain bool) {
@@ -327,6 +356,7 @@ func TestBodyTimeout(t *testing.T) {
 }
 
 func TestSendTimeout(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig()
 	cfg.SendTimeout = 200 * time.Millisecond
 	ways(t, func(t *testing.T, plain bool) {
@@ -354,6 +384,7 @@ func TestSendTimeout(t *testing.T) {
 // TestSlowReader: a client that reads slowly but steadily gets everything,
 // however long the whole takes.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig()
 	cfg.SendTimeout = 500 * time.Millisecond
 	const size = 12 << 20
@@ -385,6 +416,7 @@ func TestSlowReader(t *testing.T) {
 // TestLinger: an answer to a request whose body still comes is not lost to a
 // reset.
 func TestLinger(t *testing.T) {
+	t.Parallel()
 	ways(t, func(t *testing.T, plain bool) {
 		s := serve(t, testConfig(), plain, func(c *Conn) {
 			c.KeepAlive = false
@@ -410,6 +442,7 @@ func TestLinger(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	ways(t, func(t *testing.T, plain bool) {
 		gone := make(chan bool, 1)
 		s := serve(t, testConfig(), plain, func(c *Conn) {
@@ -462,6 +495,7 @@ func TestHijack(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	ways(t, func(t *testing.T, plain bool) {
 		proceed := make(chan struct{})
 		s := serve(t, testConfig(), plain, func(c *Conn) {

@@ -33,6 +33,7 @@ func certificate(t *testing.T) tls.Certificate {
 // TestTLS: crypto/tls over a sock.Conn, with idle times, bodies, unread input at
 // the end, and heads that come too slowly inside one record.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig()
 	cfg.HeadTimeout = 400 * time.Millisecond
 	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}

@@ -59,6 +59,7 @@ func kinds(t *testing.T, f func(t *testing.T, a, b *Conn)) {
 }
 
 func TestReadWrite(t *testing.T) {
+	t.Parallel()
 	text := bytes.Repeat([]byte("0123456789"), 1<<19)
 	kinds(t, func(t *testing.T, a, b *Conn) {
 		a.SetTimeout(5 * time.Second)
@@ -84,6 +85,7 @@ func TestReadWrite(t *testing.T) {
 }
 
 func TestExchange(t *testing.T) {
+	t.Parallel()
 	large := bytes.Repeat([]byte("x"), 8<<20)
 	kinds(t, func(t *testing.T, a, b *Conn) {
 		a.SetTimeout(5 * time.Second)
@@ -114,6 +116,7 @@ func TestExchange(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	kinds(t, func(t *testing.T, a, b *Conn) {
 		const d = 150 * time.Millisecond
 		buf := make([]byte, 10)
@@ -140,6 +143,7 @@ func TestTimeout(t *testing.T) {
 }
 
 func TestReadUntil(t *testing.T) {
+	t.Parallel()
 	kinds(t, func(t *testing.T, a, b *Conn) {
 		a.SetTimeout(5 * time.Second)
 		a.ReadUntil(200 * time.Millisecond)
@@ -166,6 +170,7 @@ func TestReadUntil(t *testing.T) {
 }
 
 func TestExactDeadline(t *testing.T) {
+	t.Parallel()
 	kinds(t, func(t *testing.T, a, b *Conn) {
 		_ = a.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -180,6 +185,7 @@ func TestExactDeadline(t *testing.T) {
 }
 
 func TestAbort(t *testing.T) {
+	t.Parallel()
 	kinds(t, func(t *testing.T, a, _ *Conn) {
 		a.SetTimeout(5 * time.Second)
 		time.AfterFunc(30*time.Millisecond, a.Abort)
@@ -199,6 +205,7 @@ func TestAbort(t *testing.T) {
 }
 
 func TestGone(t *testing.T) {
+	t.Parallel()
 	for name, make := range map[string]func(testing.TB, *Sweeper) (*Conn, *Conn){"tcp": pair, "unix": unixPair} {
 		a, b := make(t, sweeper(t))
 		if a.Gone() || a.Readable() {
@@ -237,6 +244,7 @@ func TestGone(t *testing.T) {
 // TestLoopEnd: an end that comes together with the last bytes is noticed by a
 // step that does not read again.
 func TestLoopEnd(t *testing.T) {
+	t.Parallel()
 	s := sweeper(t)
 	a, b := pair(t, s)
 	_, _ = b.Write([]byte("hello"))
@@ -261,6 +269,7 @@ func TestLoopEnd(t *testing.T) {
 }
 
 func TestLoopIdle(t *testing.T) {
+	t.Parallel()
 	a, b := pair(t, sweeper(t))
 	go func() {
 		for range 10 {
@@ -305,6 +314,7 @@ func TestTryWrite(t *testing.T) {
 }
 
 func TestSweeper(t *testing.T) {
+	t.Parallel()
 	s := sweeper(t)
 	var conns []*Conn
 	for range 50 {
@@ -340,6 +350,7 @@ func TestSweeper(t *testing.T) {
 }
 
 func TestTunnel(t *testing.T) {
+	t.Parallel()
 	kinds(t, func(t *testing.T, client, a *Conn) {
 		b, server := pair(t, a.sweeper)
 		type result struct {
@@ -376,6 +387,7 @@ func TestTunnel(t *testing.T) {
 }
 
 func TestTunnelIdle(t *testing.T) {
+	t.Parallel()
 	s := sweeper(t)
 	_, a := pair(t, s)
 	b, server := pair(t, s)
@@ -457,6 +469,7 @@ func collect(t *testing.T, c *Conn) <-chan []byte {
 }
 
 func TestSpliceTimeout(t *testing.T) {
+	t.Parallel()
 	s := sweeper(t)
 	from, src := pair(t, s)
 	dst, to := pair(t, s)
