@@ -155,7 +155,8 @@ func (h *harness) stop() {
 	if h.server != nil && h.server.Process != nil {
 		_ = h.server.Process.Signal(syscall.SIGTERM)
 		select {
-		case _ = <-h.exited:
+		case err := <-h.exited:
+			h.exited <- err
 		case <-time.After(5 * time.Second):
 			_ = h.server.Process.Kill()
 		}
