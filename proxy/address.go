@@ -33,6 +33,9 @@ func parseIP(s []byte) (netip.Addr, bool) {
 	if a, ok := parseIPv4(s); ok {
 		return a, true
 	}
+	if bytes.Count(s, []byte(":")) < 2 {
+		return netip.Addr{}, false
+	}
 	a, err := netip.ParseAddr(string(s))
 	if err != nil || !a.Is6() || a.Zone() != "" {
 		return netip.Addr{}, false

@@ -70,11 +70,11 @@ func (c *accessConf) handle(x *Exchange) Code {
 			return x.accessRuled(c.Rules.Items[i].deny)
 		}
 	}
-	if !addr.Is4() || !x.overIPv6() || c.ruleIPv4() {
+	if !addr.Is4In6() && (!addr.Is4() || !x.overIPv6()) || c.ruleIPv4() {
 		return Declined
 	}
-	// A client by IPv4 on an IPv6 socket is held against the IPv6 rules when
-	// there are none for IPv4 (ngx_http_access_handler).
+	// An IPv4 address that came as one of IPv6 is held against the IPv6 rules
+	// when there are none for IPv4 (ngx_http_access_handler).
 	addr = netip.AddrFrom16(addr.As16())
 	for i := range c.Rules.Items {
 		if c.Rules.Items[i].net.Contains(addr) {

@@ -273,14 +273,14 @@ func (r *returnAnswer) run(x *Exchange) (Code, bool) {
 	if r.status >= 400 && r.text == nil {
 		return Code(r.status), true
 	}
+	x.discardBody()
+	x.Out.Status = r.status
 	var b []byte
 	if r.text != nil {
 		b = r.text.Bytes(x)
 	}
 	switch r.status {
 	case 301, 302, 303, 307, 308:
-		x.discardBody()
-		x.Out.Status = r.status
 		x.setLocation(b)
 		return Code(r.status), true
 	}
