@@ -84,7 +84,7 @@ func (c *compiler) finishMain() {
 		e.add(logTarget{level: logError, file: c.logFile(c.opts.errorLogPath())})
 	}
 	if m.User == "" && m.UID < 0 && os.Geteuid() == 0 && c.opts.User != "" && !c.opts.DryRun {
-		if err := m.become(c.opts.User, ""); err != nil {
+		if err := m.become(c.opts.User, ownGroup(c.opts.User)); err != nil {
 			c.failLater(parser.Error, parser.Range{}, parser.Range{}, "", "name an account by the user directive", "%s", err)
 		}
 	}
@@ -226,6 +226,19 @@ func (m *mainConf) become(name, group string) error {
 	m.UID, _ = strconv.Atoi(u.Uid)
 	m.GID, _ = strconv.Atoi(g.Gid)
 	return nil
+}
+
+// ownGroup names the group of an account, "" when it cannot be found.
+func ownGroup(name string) string {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return ""
+	}
+	g, err := user.LookupGroupId(u.Gid)
+	if err != nil {
+		return ""
+	}
+	return g.Name
 }
 
 func setWorkerProcesses(l *Level, d *parser.Directive) error {

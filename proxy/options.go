@@ -27,7 +27,8 @@ type Options struct {
 	// PID is the pid file when the configuration names none; "" is none.
 	PID string
 	// User is whom the server runs as when root has started it and the
-	// configuration does not say; "" is whoever started it.
+	// configuration does not say, with that account's own group; "" is whoever
+	// started it.
 	User string
 	// Daemon is what the daemon directive is when the configuration does not
 	// say.

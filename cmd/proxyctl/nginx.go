@@ -16,6 +16,9 @@ const (
 	defaultErrorLog  = "/var/log/nginx/error.log"
 	defaultAccessLog = "/var/log/nginx/access.log"
 	defaultPID       = "/run/nginx.pid"
+	// defaultUser serves requests when root starts the server and the
+	// configuration does not say who.
+	defaultUser = "nobody"
 )
 
 // nginxOptions is nginx's command line.

@@ -55,6 +55,8 @@ func newProcess(s settings, stderr io.Writer) *process {
 	}
 	if s.local != nil {
 		s.local.apply(p.options)
+	} else {
+		p.options.User = defaultUser
 	}
 	return p
 }
@@ -139,6 +141,10 @@ func (p *process) start(table *proxy.Table) error {
 		p.runtime.Stop()
 		return err
 	}
+	if err := p.runtime.DropRights(); err != nil {
+		p.runtime.Stop()
+		return err
+	}
 	p.control = listenControl(p.runtime.Logf)
 	p.ready()
 	if p.out != nil {
@@ -155,9 +161,12 @@ func (p *process) wait() int {
 	for s := range signals {
 		switch s {
 		case syscall.SIGHUP:
-			p.control.finished(p.reload())
+			p.control.finished(p.runtime.AsRoot(p.reload))
 		case syscall.SIGUSR1:
-			p.runtime.ReopenLogs()
+			_ = p.runtime.AsRoot(func() error {
+				p.runtime.ReopenLogs()
+				return nil
+			})
 		case syscall.SIGQUIT:
 			p.shutdown(signals)
 			return 0
@@ -229,7 +238,7 @@ func (p *process) writePID(path string) error {
 
 func (p *process) cleanUp() {
 	if p.pidFile != "" {
-		_ = os.Remove(p.pidFile)
+		_ = p.runtime.AsRoot(func() error { return os.Remove(p.pidFile) })
 	}
 	p.control.close()
 	p.certs.Close()

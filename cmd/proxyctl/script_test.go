@@ -194,8 +194,9 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 		ts.Check(err)
-	} else if os.Geteuid() == 0 {
-		globals += " user root;"
+	}
+	if os.Geteuid() == 0 {
+		globals += " user root;" // the script's folder is root's alone
 	}
 	var out bytes.Buffer
 	cmd := exec.Command(program, "-p", dir, "-c", filepath.Join(dir, conf), "-e", filepath.Join(dir, "logs/error.log"), "-g", globals)
