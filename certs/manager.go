@@ -1,132 +1,274 @@
-// Package certs decides which certificate a server shows. Certificates come
-// from files, as nginx serves them; where a file is missing, from the local CA
-// if that was asked for. certmagic's cache belongs to the Manager, for
-// certificates that are obtained.
 package certs
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 )
-
-// Site is one server block's certificates.
-type Site struct {
-	ID     string   // stable name of the server block
-	Names  []string // of server_name
-	Listen []string // addresses with ssl
-	Pairs  []Pair
-	Place  string // file:line, for messages
-}
-
-// Pair is a certificate and its key: absolute paths, or "data:" and the text.
-type Pair struct {
-	Cert, Key, PasswordFile string
-}
-
-// Options configure a Manager.
-type Options struct {
-	DataDir string // for the local CA and what is obtained
-	Local   bool   // issue from a local CA where files are missing
-	Log     func(level, message string)
-	Now     func() time.Time
-}
-
-// Problem is a certificate that cannot be served.
-type Problem struct {
-	Site, Path, Message string
-	Warning             bool
-}
-
-// DefaultDataDir is $PROXYCTL_DATA, /var/lib/proxyctl for root, else a folder
-// of the user.
-func DefaultDataDir() string {
-	if dir := os.Getenv("PROXYCTL_DATA"); dir != "" {
-		return dir
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/proxyctl"
-	}
-	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
-		return filepath.Join(dir, "proxyctl")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		home = os.TempDir()
-	}
-	return filepath.Join(home, ".local", "share", "proxyctl")
-}
 
 // Manager holds the certificates of all sites. It is safe for concurrent use.
 type Manager struct {
 	options Options
-	cache   *certmagic.Cache
-	config  *certmagic.Config
-	ca      *localCA
-	sites   atomic.Pointer[map[string]*siteCerts]
-	mu      sync.Mutex // one Update at a time
-	last    []Site
-	stop    chan struct{}
-	ended   chan struct{}
+	ca      *localCA // nil without Options.Local
+	served  atomic.Pointer[map[string]*served]
+
+	// certmagic's cache holds the certificates that are obtained, its config
+	// says how. They belong to the Manager alone.
+	cache  *certmagic.Cache
+	config *certmagic.Config
+
+	mu      sync.Mutex // below: Update and the look at the files
+	sites   []Site
+	entries map[pairKey]*entry
+
+	stop  chan struct{}
+	ended sync.WaitGroup
+	close sync.Once
 }
 
-type siteCerts struct {
-	certs []*tls.Certificate
-	stamp []string // of the files
+// served is what one site shows. It does not change.
+type served struct {
+	certs   []*tls.Certificate // of files, one of a type
+	managed bool               // certmagic has them
+	local   *tls.Certificate   // of the local CA
+	names   []string           // the server_name values local was issued for
 }
 
 // checkPeriod is how often files are looked at, so that a renewal is served
 // even if nobody sends a reload.
 const checkPeriod = 10 * time.Second
 
-// NewManager makes a Manager without sites.
+// errNoCertificate ends a handshake with the alert "internal error"; nginx has
+// no other answer for it either.
+var errNoCertificate = errors.New("no certificate for this server")
+
+// NewManager makes a Manager without sites. The error is about the folder of
+// the local CA; without Options.Local nothing is written there.
 func NewManager(o Options) (*Manager, error) {
-	if o.Log == nil {
-		o.Log = func(string, string) {}
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	m := &Manager{options: o, stop: make(chan struct{}), ended: make(chan struct{})}
-	m.sites.Store(&map[string]*siteCerts{})
-	m.cache = certmagic.NewCache(certmagic.CacheOptions{
-		Logger:           zap.NewNop(),
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil },
-	})
-	m.config = certmagic.New(m.cache, certmagic.Config{
-		Storage: &certmagic.FileStorage{Path: filepath.Join(o.DataDir, "certmagic")},
-		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
-		Logger:  zap.NewNop(),
-	})
+	o.complete()
+	m := &Manager{options: o, entries: map[pairKey]*entry{}, stop: make(chan struct{})}
+	m.served.Store(&map[string]*served{})
 	if o.Local {
 		ca, err := openLocalCA(filepath.Join(o.DataDir, "local-ca"), o.Now)
 		if err != nil {
-			m.cache.Stop()
 			return nil, err
 		}
 		m.ca = ca
 	}
-	go m.follow()
+	logger := newLogger(o.Log)
+	m.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil },
+		Logger:           logger,
+	})
+	m.config = certmagic.New(m.cache, certmagic.Config{
+		Storage: &certmagic.FileStorage{Path: filepath.Join(o.DataDir, "certmagic")},
+		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
+		Logger:  logger,
+	})
+	m.ended.Go(m.follow)
 	return m, nil
 }
 
-// Close ends the Manager.
-func (m *Manager) Close() {
-	if m == nil {
-		return
+// Update makes sites the ones that are served. Every file is read; a pair that
+// cannot be served keeps the certificate that was read before, which is a
+// warning, and files that are missing are replaced from the local CA. A site
+// without anything to show is an error, and keeps what it had. If ctx ends
+// first, nothing changes.
+func (m *Manager) Update(ctx context.Context, sites []Site) []Problem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	entries := make(map[pairKey]*entry, len(m.entries))
+	for i := range sites {
+		for _, k := range sites[i].keys() {
+			if entries[k] != nil {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return []Problem{{Site: sites[i].ID, Message: err.Error()}}
+			}
+			e := load(k)
+			e.after(m.entries[k], k)
+			entries[k] = e
+		}
 	}
-	close(m.stop)
-	<-m.ended
-	m.cache.Stop()
+	m.sites, m.entries = slices.Clone(sites), entries
+	issued := m.publish()
+	return append(m.problems(), issued...)
+}
+
+// problems lists the pairs that are not served as they are on disk, each once.
+func (m *Manager) problems() []Problem {
+	var out []Problem
+	said := map[pairKey]bool{}
+	for i := range m.sites {
+		for _, k := range m.sites[i].keys() {
+			e := m.entries[k]
+			if e.trouble == nil || said[k] || m.replaces(e) {
+				continue
+			}
+			said[k] = true
+			p := Problem{Site: m.sites[i].ID, Path: e.trouble.path, Message: e.trouble.text}
+			if e.cert != nil {
+				p.Message += keptSuffix
+				p.Warning = true
+			}
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// replaces says whether the local CA stands in for a pair.
+func (m *Manager) replaces(e *entry) bool {
+	return m.ca != nil && e.cert == nil && e.trouble != nil && e.trouble.missing
+}
+
+// publish makes what the entries hold the answer to handshakes.
+func (m *Manager) publish() (problems []Problem) {
+	old := *m.served.Load()
+	next := make(map[string]*served, len(m.sites))
+	for i := range m.sites {
+		s := &m.sites[i]
+		now := &served{}
+		replace := false
+		for _, k := range s.keys() {
+			e := m.entries[k]
+			replace = replace || m.replaces(e)
+			if e.cert != nil {
+				now.certs = put(now.certs, e.cert)
+			}
+		}
+		before := old[s.ID]
+		if len(now.certs) == 0 && replace {
+			if err := m.issue(s, now, before); err != nil {
+				problems = append(problems, Problem{Site: s.ID, Message: err.Error()})
+			}
+		}
+		if len(now.certs) == 0 && now.local == nil && len(s.Pairs) > 0 && before != nil {
+			now = before
+		}
+		next[s.ID] = now
+	}
+	m.served.Store(&next)
+	return problems
+}
+
+// issue gives a site a certificate of the local CA, the one it has unless that
+// has aged or is for other names.
+func (m *Manager) issue(s *Site, now, before *served) error {
+	if before != nil && before.local != nil && slices.Equal(before.names, s.Names) && !m.ca.due(before.local) {
+		now.local, now.names = before.local, before.names
+		return nil
+	}
+	cert, err := m.ca.issue(s.Names)
+	if err != nil {
+		return err
+	}
+	now.local, now.names = cert, s.Names
+	return nil
+}
+
+// follow looks at the files from time to time.
+func (m *Manager) follow() {
+	t := time.NewTicker(checkPeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-t.C:
+			m.look()
+		}
+	}
+}
+
+// look reads what has changed, and again what could not be read: a renewal
+// flips links one after the other. What it finds is logged once.
+func (m *Manager) look() {
+	for _, n := range m.refresh() {
+		m.options.Log(n.level, n.text)
+	}
+}
+
+func (m *Manager) refresh() []news {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []news
+	changed := false
+	for k, old := range m.entries {
+		if old.trouble == nil && stampOf(k.Pair) == old.stamp {
+			continue
+		}
+		e := load(k)
+		n := e.after(old, k)
+		if n.text != "" && !m.replaces(e) {
+			all = append(all, n)
+		}
+		m.entries[k] = e
+		changed = changed || e.cert != old.cert
+	}
+	if changed || m.localDue() {
+		for _, p := range m.publish() {
+			all = append(all, news{"error", p.Message})
+		}
+	}
+	slices.SortFunc(all, func(a, b news) int { return strings.Compare(a.text, b.text) })
+	return all
+}
+
+// localDue says whether a certificate of the local CA wants renewal.
+func (m *Manager) localDue() bool {
+	if m.ca == nil {
+		return false
+	}
+	for _, s := range *m.served.Load() {
+		if s.local != nil && m.ca.due(s.local) {
+			return true
+		}
+	}
+	return false
+}
+
+// Certificate chooses the certificate of a site for a handshake. It takes no
+// lock, and for a site with one certificate allocates nothing.
+func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s := (*m.served.Load())[siteID]
+	switch {
+	case s == nil:
+		return nil, errNoCertificate
+	case len(s.certs) > 0:
+		return choose(s.certs, hello), nil
+	case s.managed:
+		return m.config.GetCertificate(hello)
+	case s.local != nil:
+		return s.local, nil
+	}
+	return nil, errNoCertificate
+}
+
+// challengePrefix is that of RFC 8555, section 8.3.
+const challengePrefix = "/.well-known/acme-challenge/"
+
+// Challenge gives the answer to an HTTP-01 challenge that this process has
+// open. A host may have a port. Other tokens are none of ours: they may be
+// Certbot's behind us.
+func (m *Manager) Challenge(host, path string) (body string, ok bool) {
+	if !strings.HasPrefix(path, challengePrefix) {
+		return "", false
+	}
+	c, ok := certmagic.GetACMEChallenge(strings.ToLower(host))
+	if !ok || c.HTTP01ResourcePath() != path {
+		return "", false
+	}
+	return c.KeyAuthorization, true
 }
 
 // LocalRoot is the file of the local CA's certificate, "" without one.
@@ -137,166 +279,15 @@ func (m *Manager) LocalRoot() string {
 	return m.ca.rootFile
 }
 
-// Check says what nginx -t would refuse.
-func Check(sites []Site, o Options) []Problem {
-	var out []Problem
-	for i := range sites {
-		for _, p := range sites[i].Pairs {
-			if o.Local && missing(p) {
-				continue
-			}
-			if _, err := loadPair(p); err != nil {
-				out = append(out, Problem{Site: sites[i].ID, Path: p.Cert, Message: err.Error()})
-			}
-		}
+// Close ends what the Manager does in the background. Certificate goes on
+// answering.
+func (m *Manager) Close() {
+	if m == nil {
+		return
 	}
-	return out
-}
-
-// missing says whether a file of the pair does not exist.
-func missing(p Pair) bool {
-	_, cert := os.Stat(p.Cert)
-	_, key := os.Stat(p.Key)
-	return errors.Is(cert, os.ErrNotExist) || errors.Is(key, os.ErrNotExist)
-}
-
-// Update reads the certificates of the sites and begins to serve them. A pair
-// that cannot be read keeps what was served before, and is a warning.
-func (m *Manager) Update(_ context.Context, sites []Site) []Problem {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.last = sites
-	return m.read()
-}
-
-// read loads what has changed.
-func (m *Manager) read() []Problem {
-	var problems []Problem
-	old := *m.sites.Load()
-	next := make(map[string]*siteCerts, len(m.last))
-	for i := range m.last {
-		s := &m.last[i]
-		before := old[s.ID]
-		stamp := stamps(s.Pairs)
-		if before != nil && equal(before.stamp, stamp) && !m.due(before) {
-			next[s.ID] = before
-			continue
-		}
-		now, err := m.load(s)
-		switch {
-		case err == nil:
-			next[s.ID] = &siteCerts{now, stamp}
-		case before != nil:
-			next[s.ID] = before
-			problems = append(problems, Problem{Site: s.ID, Message: fmt.Sprintf("%v; the certificate read before is kept", err), Warning: true})
-		default:
-			problems = append(problems, Problem{Site: s.ID, Message: err.Error()})
-		}
-	}
-	m.sites.Store(&next)
-	return problems
-}
-
-// load reads the pairs of a site, or issues what is missing.
-func (m *Manager) load(s *Site) ([]*tls.Certificate, error) {
-	var out []*tls.Certificate
-	for _, p := range s.Pairs {
-		c, err := loadPair(p)
-		if err != nil && m.ca != nil && missing(p) {
-			c, err = m.ca.issue(s.Names)
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, c)
-	}
-	return out, nil
-}
-
-// due says whether a certificate of the local CA wants renewal.
-func (m *Manager) due(s *siteCerts) bool {
-	if m.ca == nil {
-		return false
-	}
-	for _, c := range s.certs {
-		if c.Leaf.Issuer.CommonName == localCAName && m.options.Now().After(c.Leaf.NotAfter.Add(-localLifetime/3)) {
-			return true
-		}
-	}
-	return false
-}
-
-// stamps tells one state of the files from another, through links.
-func stamps(pairs []Pair) []string {
-	var out []string
-	for _, p := range pairs {
-		for _, name := range []string{p.Cert, p.Key} {
-			target, err := filepath.EvalSymlinks(name)
-			if err != nil {
-				out = append(out, "missing")
-				continue
-			}
-			info, err := os.Stat(target)
-			if err != nil {
-				out = append(out, "missing")
-				continue
-			}
-			out = append(out, fmt.Sprint(target, info.ModTime().UnixNano(), info.Size()))
-		}
-	}
-	return out
-}
-
-func equal(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// follow looks at the files from time to time.
-func (m *Manager) follow() {
-	defer close(m.ended)
-	t := time.NewTicker(checkPeriod)
-	defer t.Stop()
-	said := ""
-	for {
-		select {
-		case <-m.stop:
-			return
-		case <-t.C:
-		}
-		m.mu.Lock()
-		problems := m.read()
-		m.mu.Unlock()
-		text := fmt.Sprint(problems)
-		if text != said {
-			for _, p := range problems {
-				m.options.Log("warn", p.Message)
-			}
-		}
-		said = text
-	}
-}
-
-// Certificate chooses among the certificates of a site the first that the
-// client can use.
-func (m *Manager) Certificate(site string, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	s := (*m.sites.Load())[site]
-	if s == nil || len(s.certs) == 0 {
-		return nil, fmt.Errorf("no certificate for %s", site)
-	}
-	if len(s.certs) > 1 {
-		for _, c := range s.certs {
-			if hello.SupportsCertificate(c) == nil {
-				return c, nil
-			}
-		}
-	}
-	return s.certs[0], nil
+	m.close.Do(func() {
+		close(m.stop)
+		m.ended.Wait()
+		m.cache.Stop()
+	})
 }

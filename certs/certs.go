@@ -1,0 +1,106 @@
+// Package certs decides which certificate a server shows. Certificates come
+// from files, as nginx serves them; then from certmagic, for sites whose
+// certificates it manages; where files are missing, from the local CA if that
+// was asked for.
+package certs
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Site is the certificate policy of one server block.
+type Site struct {
+	ID     string   // stable key of the server block
+	Names  []string // values of server_name as written
+	Listen []string // addresses with ssl
+	Pairs  []Pair   // in the order of the configuration
+	Place  string   // "file:line" of the server block, for messages
+	// Lax leaves out OpenSSL's minimum of strength, for an ssl_ciphers that
+	// lowers the security level ("@SECLEVEL=1" or 0).
+	Lax bool
+}
+
+// Pair is an ssl_certificate and its ssl_certificate_key: absolute paths, or
+// "data:" with the PEM text after it. PasswordFile is ssl_password_file, ""
+// without one.
+type Pair struct {
+	Cert, Key, PasswordFile string
+}
+
+// Options configure a Manager.
+type Options struct {
+	// DataDir keeps the local CA and what certmagic obtains; "" is
+	// DefaultDataDir.
+	DataDir string
+	// Local issues certificates from a local CA where files are missing.
+	Local bool
+	// Log receives what happens between two calls of Update, with one of
+	// nginx's levels. It may be called from several goroutines; nil is silence.
+	Log func(level, message string)
+	// Now is the time, for tests; nil is time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) complete() {
+	if o.DataDir == "" {
+		o.DataDir = DefaultDataDir()
+	}
+	if o.Log == nil {
+		o.Log = func(string, string) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+// Problem is a pair that cannot be served as it is on disk.
+type Problem struct {
+	Site    string // ID of the first site with the pair
+	Path    string // the file at fault
+	Message string // in nginx's words
+	Warning bool   // there is something to serve all the same
+}
+
+// DefaultDataDir is $PROXYCTL_DATA, else /var/lib/proxyctl for root, else
+// $XDG_DATA_HOME/proxyctl or ~/.local/share/proxyctl.
+func DefaultDataDir() string {
+	if dir := os.Getenv("PROXYCTL_DATA"); dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/proxyctl"
+	}
+	// A relative path is to be ignored, says the XDG specification.
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "proxyctl")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = os.TempDir()
+	}
+	return filepath.Join(home, ".local", "share", "proxyctl")
+}
+
+// Check reads every file and says what nginx -t would refuse, each pair once.
+// With Local, missing files are none of it. Nothing is written.
+func Check(sites []Site, o Options) []Problem {
+	var problems []Problem
+	seen := map[pairKey]bool{}
+	for i := range sites {
+		s := &sites[i]
+		for _, k := range s.keys() {
+			if seen[k] {
+				continue
+			}
+			seen[k] = true
+			t := load(k).trouble
+			if t == nil || o.Local && t.missing {
+				continue
+			}
+			problems = append(problems, Problem{Site: s.ID, Path: t.path, Message: t.text})
+		}
+	}
+	return problems
+}
