@@ -40,10 +40,14 @@ func TestCoreVariables(t *testing.T) {
 		{name: "limit rate", server: `set $limit_rate 4k; return 200 $limit_rate;`, request: "GET /", want: "200\n4096"},
 		{name: "bad limit rate", server: `set $limit_rate much; return 200 $limit_rate;`, request: "GET /", want: "200\n0"},
 		{name: "method of error page", server: `error_page 404 = /e; location /e { return 200 "$request_method $request"; } location / { return 404; }`, request: "POST /a", want: "200\nGET POST /a HTTP/1.1"},
-		{name: "sent", server: `add_header X-Sent "$sent_http_content_type|$sent_http_content_length|$sent_http_etag|$sent_http_none|$sent_http_transfer_encoding|$sent_http_last_modified"; etag off; default_type x;`, request: "GET /file.txt",
-			want: "200\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nX-Sent: x|4||||Tue, 14 Nov 2023 22:13:20 GMT\nfile"},
-		{name: "sent by us", server: `add_header X-A a; add_header x-a b; add_header Link l; add_header Cache-Control c; add_header X-Sent "$sent_http_x_a|$sent_http_link|$sent_http_cache_control|$sent_http_server|"; return 200 x;`, request: "GET /",
-			want: "200\nX-A: a\nx-a: b\nLink: l\nCache-Control: c\nX-Sent: a, b|l|c||\nx"},
+		{
+			name: "sent", server: `add_header X-Sent "$sent_http_content_type|$sent_http_content_length|$sent_http_etag|$sent_http_none|$sent_http_transfer_encoding|$sent_http_last_modified"; etag off; default_type x;`, request: "GET /file.txt",
+			want: "200\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nX-Sent: x|4||||Tue, 14 Nov 2023 22:13:20 GMT\nfile",
+		},
+		{
+			name: "sent by us", server: `add_header X-A a; add_header x-a b; add_header Link l; add_header Cache-Control c; add_header X-Sent "$sent_http_x_a|$sent_http_link|$sent_http_cache_control|$sent_http_server|"; return 200 x;`, request: "GET /",
+			want: "200\nX-A: a\nx-a: b\nLink: l\nCache-Control: c\nX-Sent: a, b|l|c||\nx",
+		},
 		{name: "sent location", server: `add_header X-Sent "$sent_http_location"; return 302 /x;`, request: "GET /", want: "302\nLocation: http://a.test/x\nX-Sent: /x"},
 	})
 }

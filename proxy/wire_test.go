@@ -40,6 +40,7 @@ func answered(t *testing.T, c *wireCase, raw string) string {
 	if err != nil {
 		t.Fatalf("%v in %q", err, raw)
 	}
+	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatalf("%v in %q", err, raw)

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestExamples serves every example and asks it what its README says it does.
+func TestExamples(t *testing.T) {
+	type ask struct{ host, path, want string } // want is a regular expression over status line, fields and body
+	asks := map[string][]ask{
+		"certbot-site": {
+			{"example-demo.backend.com", "/a?b=c", `301 [^\0]*Location: https://example-demo\.backend\.com(:\d+)?/a\?b=c`},
+			{"other.example", "/", `404 `},
+		},
+		"reverse-proxy": {
+			{"app.example.com", "/x?y", `200 [^\0]*GET /x\?y [^\0]*Host: app\.example\.com`},
+			{"app.example.com", "/docs/intro", `200 [^\0]*GET /manual/intro `},
+		},
+		"load-balancing": {{"any", "/", `200 [^\0]*X-Served-By: 127\.0\.0\.1:\d+`}},
+		"websocket":      {{"chat.example.com", "/", `200 [^\0]*Host: chat\.example\.com`}, {"chat.example.com", "/ws/", `200 [^\0]*Connection: close`}},
+		"many-sites": {
+			{"www.example.com", "/", `200 [^\0]*the main site`},
+			{"blog.example.com", "/", `200 [^\0]*some subdomain: blog\.example\.com`},
+			{"ann.users.example.org", "/", `200 [^\0]*the page of ann`},
+			{"nobody.test", "/", `^closed`},
+		},
+		"path-routing": {
+			{"a", "/health", `200 [^\0]*ok`},
+			{"a", "/users/7", `200 [^\0]*user 7`},
+			{"a", "/static/a.png", `200 [^\0]*a static file`},
+			{"a", "/a.PNG", `200 [^\0]*a picture`},
+			{"a", "/old/page", `301 [^\0]*Location: http://a:\d+/new/page`},
+			{"a", "/api/x", `200 [^\0]*GET /x `},
+		},
+	}
+	entries, err := os.ReadDir("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		t.Run(name, func(t *testing.T) {
+			if len(asks[name]) == 0 {
+				t.Fatal("nothing is asked of this example")
+			}
+			readme, err := os.ReadFile(filepath.Join("../../examples", name, "README.md"))
+			if err != nil || !bytes.Contains(readme, []byte("examples/"+name+"/nginx.conf")) {
+				t.Errorf("its README does not say how to serve it (%v)", err)
+			}
+			port := serveExample(t, filepath.Join("../../examples", name, "nginx.conf"))
+			for _, a := range asks[name] {
+				got := askServer(t, port, a.host, a.path)
+				if !regexp.MustCompile(a.want).MatchString(got) {
+					t.Errorf("%s%s: want %s, got\n%s", a.host, a.path, a.want, got)
+				}
+			}
+		})
+	}
+}
+
+// serveExample serves a copy of an example on free ports, with applications
+// behind it that show what reached them, and returns its HTTP port.
+func serveExample(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := regexp.MustCompile(`127\.0\.0\.1:500\d`).ReplaceAllStringFunc(string(text), func(string) string {
+		app := httptest.NewServer(http.HandlerFunc(showRequest))
+		t.Cleanup(app.Close)
+		return app.Listener.Addr().String()
+	})
+	port, tlsPort := freeTestPort(t), freeTestPort(t)
+	conf = regexp.MustCompile(`listen (\[::\]:)?(443|80|8080)\b`).ReplaceAllStringFunc(conf, func(l string) string {
+		if strings.HasSuffix(l, "443") {
+			return strings.TrimSuffix(l, "443") + tlsPort
+		}
+		return strings.TrimRight(l, "0123456789") + port
+	})
+	conf = strings.ReplaceAll(conf, "listen [::]:", "listen [::1]:")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	program, err := exec.LookPath("proxyctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(program, "serve", "--local", "--data", filepath.Join(dir, "data"), path)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(out.String())
+		}
+	})
+	for range 300 {
+		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+			_ = c.Close()
+			return port
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it does not serve")
+	return ""
+}
+
+func freeTestPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// askServer sends a GET and returns the answer from its status on, or "closed".
+func askServer(t *testing.T, port, host, path string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+	answer, _ := io.ReadAll(c)
+	if len(answer) == 0 {
+		return "closed"
+	}
+	return strings.TrimPrefix(string(answer), "HTTP/1.1 ")
+}
