@@ -24,7 +24,9 @@ type client struct {
 	endpoint *endpoint
 	table    *Table // that endpoint belongs to
 	tls      *tls.Conn
-	sni      *Server // chosen by SNI; nil without TLS
+	secure   *handshake // what tls came to; nil without
+	insecure bool       // the listener has ssl, and the client does not speak it
+	sni      *Server    // that has the name the client sent in its handshake; nil for none
 	sniName  string
 	began    time.Time
 	requests int
@@ -48,22 +50,14 @@ func (c *client) follow(t *Table) bool {
 		if s.key() == c.socket.key {
 			if e := s.endpoint(c.local.Addr()); e != nil {
 				c.table, c.endpoint = t, e
-				if c.tls != nil {
-					c.sni = e.serverOf([]byte(c.sniName))
+				if c.secure != nil {
+					c.secure.follow()
 				}
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// serverOf returns the server of a name, else the default one.
-func (e *endpoint) serverOf(name []byte) *Server {
-	if s := e.find(name, nil); s != nil {
-		return s
-	}
-	return e.fallback
 }
 
 // serve answers one request that s delivers.
@@ -82,7 +76,11 @@ func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.
 	}
 	x.loc = x.server.Level
 	x.method = methodName(req.Method)
-	if code := x.begin(bad); code != OK {
+	code := x.begin(bad)
+	if code == OK && (c.secure != nil || c.insecure) {
+		code = x.checkClient()
+	}
+	if code != OK {
 		for code = x.finalize(code); code == Again; {
 			code = x.finalize(x.phases())
 		}

@@ -22,7 +22,6 @@ type compiler struct {
 	errors   int
 	// endpoints are the addresses of all listen directives read so far.
 	endpoints map[string]*endpoint
-	checksTLS bool // certificates are looked at when everything has been read
 	// finish is run after the whole file has been read: what nginx does when it
 	// initializes modules, in the order of registration.
 	finish []func()

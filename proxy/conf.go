@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"strings"
 
 	"proxyctl/parser"
@@ -58,7 +57,6 @@ type Server struct {
 	named   map[string]*Location
 	listens []*listen
 	block   *parser.Directive
-	tls     *tls.Config
 }
 
 // serverName is one argument of server_name.

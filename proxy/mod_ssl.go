@@ -1,237 +1,287 @@
 package proxy
 
 import (
-	"crypto/tls"
+	"os"
 	"strings"
 	"time"
 
 	"proxyctl/parser"
-	"proxyctl/proxy/http1"
-	"proxyctl/proxy/sock"
 )
 
-// ngx_http_ssl_module: TLS for clients.
-
-// The values of ssl_verify_client.
-const verifyOff = 0
+// TLS towards clients: ngx_http_ssl_module. The rows are here; what a level
+// comes to is in mod_ssl_finish.go, the variables are in mod_ssl_variable.go.
+// Cipher names, sessions, client certificates and the handshake itself are in
+// the tls_ files.
 
 // sslConf is what the module knows at a level.
 type sslConf struct {
-	Verify       int
-	certificates List[string]
-	keys         List[string]
-	protocols    uint32
-	curves       []tls.CurveID
-	suites       []uint16
-	tickets      bool
-	timeout      time.Duration
-	prefer       bool
-	dhparam      string
+	certificates    List[string]
+	keys            List[string]
+	passwordFile    string
+	protocols       uint32 // bits, one for each name of setProtocols
+	protocolsOf     *Level // that set them
+	ciphers         string
+	curves          string
+	dhparam         string
+	cache           sessionCache
+	timeout         time.Duration
+	tickets         bool
+	ticketKeys      List[[32]byte]
+	bufferSize      int64
+	rejectHandshake bool
+	Verify          int // one of the verify constants
+	verifyDepth     int
+	clientCA        string
+	trusted         string
+	crl             string
+
+	server *tlsServer // made of all this; nil without certificates
 }
 
-type http2Conf struct{}
+// The words of ssl_verify_client, by index.
+const (
+	verifyOff = iota
+	verifyOn
+	verifyOptional
+	verifyOptionalNoCA
+)
 
-func http2Module() Module { return Module{Name: "ngx_http_v2_module"} }
+// Bits of protocols. Versions before TLS 1.0 are in no library any more.
+const (
+	protocolTLS10 = 1 << (iota + 2)
+	protocolTLS11
+	protocolTLS12
+	protocolTLS13
+	protocolsServed = protocolTLS10 | protocolTLS11 | protocolTLS12 | protocolTLS13
+)
 
 func sslModule() Module {
-	const in = InHTTP | InServer
 	return Module{
-		Name: "ngx_http_ssl_module",
-		Commands: []Command{
-			Strings(Command{Name: "ssl_certificate", In: in, Syntax: "file", Doc: "Sets the certificate of a server."}, func(c *Conf) *List[string] { return &c.SSL.certificates }),
-			Strings(Command{Name: "ssl_certificate_key", In: in, Syntax: "file", Doc: "Sets the key of the certificate."}, func(c *Conf) *List[string] { return &c.SSL.keys }),
-			Bits(Command{Name: "ssl_protocols", In: in, Default: "TLSv1.2 TLSv1.3", Doc: "Sets the versions of TLS."}, sslVersions(), func(c *Conf) *uint32 { return &c.SSL.protocols }),
-			{Name: "ssl_ciphers", In: in, Args: "1", Syntax: "ciphers", Default: "HIGH:!aNULL:!MD5", Doc: "Sets the cipher suites of TLS 1.2.", Set: setSSLCiphers},
-			{Name: "ssl_ecdh_curve", In: in, Args: "1", Syntax: "curve", Default: "auto", Doc: "Sets the curves.", Set: setSSLCurve},
-			{Name: "ssl_session_cache", In: in, Args: "1,2", Syntax: "off | none | [builtin[:size]] [shared:name:size]", Default: "none", Doc: "Sets where sessions are kept.", Set: setSSLSessionCache, Status: NoEffect, Reason: "sessions are kept in tickets that only this process can read"},
-			Seconds(Command{Name: "ssl_session_timeout", In: in, Default: "5m", Doc: "Sets how long a session can be resumed."}, func(c *Conf) *time.Duration { return &c.SSL.timeout }),
-			Flag(Command{Name: "ssl_session_tickets", In: in, Default: "on", Doc: "Accepted without effect.", Status: NoEffect, Reason: "sessions are kept in tickets that only this process can read"}, func(c *Conf) *bool { return &c.SSL.tickets }),
-			Flag(Command{Name: "ssl_prefer_server_ciphers", In: in, Default: "off", Doc: "Accepted without effect.", Status: NoEffect, Reason: "Go orders cipher suites by what both sides have hardware for"}, func(c *Conf) *bool { return &c.SSL.prefer }),
-			Text(Command{Name: "ssl_dhparam", In: in, Syntax: "file", Doc: "Accepted without effect.", Status: NoEffect, Reason: "there are no DHE cipher suites"}, func(c *Conf) *string { return &c.SSL.dhparam }),
-		},
+		Name: "ngx_http_ssl_module", Commands: sslCommands(), Variables: sslVariables(),
 		Init: func(c *Conf) {
-			c.SSL = sslConf{protocols: 1<<4 | 1<<5, tickets: true, timeout: 5 * time.Minute}
+			c.SSL = sslConf{
+				protocols: protocolTLS12 | protocolTLS13, ciphers: defaultCiphers, curves: "auto",
+				timeout: 300 * time.Second, tickets: true, bufferSize: 16 << 10, verifyDepth: 1,
+			}
 		},
 		Finish: finishSSL,
 	}
 }
 
-func sslVersions() []string {
-	return []string{"SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
+func sslCommands() []Command {
+	const in = InHTTP | InServer
+	text := func(f func(s *sslConf) *string) func(*Conf) *string {
+		return func(c *Conf) *string { return f(&c.SSL) }
+	}
+	flag := func(f func(s *sslConf) *bool) func(*Conf) *bool {
+		return func(c *Conf) *bool { return f(&c.SSL) }
+	}
+	rows := []Command{
+		{
+			Name: "ssl_certificate", In: in, Args: "1", Repeat: true, Syntax: "file", Doc: "Sets the certificate of the server; once for each type of key.",
+			Set: setCertificate(func(s *sslConf) *List[string] { return &s.certificates }),
+		},
+		{
+			Name: "ssl_certificate_key", In: in, Args: "1", Repeat: true, Syntax: "file", Doc: "Sets the key of the certificate.",
+			Set: setCertificate(func(s *sslConf) *List[string] { return &s.keys }),
+		},
+		{Name: "ssl_password_file", In: in, Args: "1", Syntax: "file", Doc: "Sets the file with the passphrases of keys.", Set: setPasswordFile},
+		{Name: "ssl_protocols", In: in, Args: "1+", Repeat: true, Syntax: "[SSLv2] [SSLv3] [TLSv1] [TLSv1.1] [TLSv1.2] [TLSv1.3]", Default: "TLSv1.2 TLSv1.3", Doc: "Sets the versions of TLS.", Set: setProtocols},
+		Text(Command{Name: "ssl_ciphers", In: in, Syntax: "ciphers", Default: defaultCiphers, Doc: "Sets the ciphers of TLS 1.2 and before, as OpenSSL names them."}, text(func(s *sslConf) *string { return &s.ciphers })),
+		Text(Command{Name: "ssl_ecdh_curve", In: in, Syntax: "curve", Default: "auto", Doc: "Sets the groups for the exchange of keys."}, text(func(s *sslConf) *string { return &s.curves })),
+		{Name: "ssl_session_cache", In: in, Args: "1,2", Repeat: true, Syntax: "off | none | [builtin[:size]] [shared:name:size]", Default: "none", Doc: "Sets where sessions are kept.", Set: setSessionCache},
+		Seconds(Command{Name: "ssl_session_timeout", In: in, Default: "5m", Doc: "Sets how long a session may be resumed."}, func(c *Conf) *time.Duration { return &c.SSL.timeout }),
+		Flag(Command{Name: "ssl_session_tickets", In: in, Default: "on", Doc: "Lets clients keep their sessions, encrypted."}, flag(func(s *sslConf) *bool { return &s.tickets })),
+		{Name: "ssl_session_ticket_key", In: in, Args: "1", Repeat: true, Syntax: "file", Doc: "Sets the keys that sessions kept by clients are encrypted with.", Set: setTicketKey},
+		Flag(Command{Name: "ssl_reject_handshake", In: in, Default: "off", Doc: "Refuses handshakes for the server."}, flag(func(s *sslConf) *bool { return &s.rejectHandshake })),
+		Enum(Command{Name: "ssl_verify_client", In: in, Default: "off", Doc: "Asks clients for a certificate."}, []string{"off", "on", "optional", "optional_no_ca"}, func(c *Conf) *int { return &c.SSL.Verify }),
+		Number(Command{Name: "ssl_verify_depth", In: in, Default: "1", Doc: "Sets how long a client's chain of certificates may be."}, func(c *Conf) *int { return &c.SSL.verifyDepth }),
+		Text(Command{Name: "ssl_client_certificate", In: in, Syntax: "file", Doc: "Sets the authorities of client certificates, whose names clients are told."}, text(func(s *sslConf) *string { return &s.clientCA })),
+		Text(Command{Name: "ssl_trusted_certificate", In: in, Syntax: "file", Doc: "Sets the authorities of client certificates, whose names clients are not told."}, text(func(s *sslConf) *string { return &s.trusted })),
+		Text(Command{Name: "ssl_crl", In: in, Syntax: "file", Doc: "Sets the lists of revoked client certificates."}, text(func(s *sslConf) *string { return &s.crl })),
+		{Name: "ssl_early_data", In: in, Args: "flag", Syntax: "on | off", Default: "off", Doc: "Accepts requests before the handshake is complete; only off is served.", Set: setEarlyData},
+	}
+	return append(rows, sslIgnored()...)
 }
 
-func setSSLCiphers(l *Level, d *parser.Directive) error {
-	known := map[string]uint16{
-		"ECDHE-ECDSA-AES128-GCM-SHA256": tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		"ECDHE-RSA-AES128-GCM-SHA256":   tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		"ECDHE-ECDSA-AES256-GCM-SHA384": tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		"ECDHE-RSA-AES256-GCM-SHA384":   tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		"ECDHE-ECDSA-CHACHA20-POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		"ECDHE-RSA-CHACHA20-POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
-	var suites []uint16
-	for name := range strings.FieldsFuncSeq(d.Args[0].Value, func(r rune) bool { return r == ':' || r == ',' || r == ' ' }) {
-		if id, ok := known[name]; ok {
-			suites = append(suites, id)
-		}
-	}
-	list := d.Args[0].Value
-	if len(suites) == 0 && !strings.Contains(list, "HIGH") && !strings.Contains(list, "DEFAULT") && !strings.Contains(list, "ALL") && !strings.Contains(list, "-") {
-		l.AtFinish(func() {
-			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "", "", "SSL_CTX_set_cipher_list(%q) failed (SSL: error:0A0000B9:SSL routines::no cipher match)", list)
-		})
-	}
-	l.Conf.SSL.suites = suites
-	return nil
-}
-
-func setSSLCurve(l *Level, d *parser.Directive) error {
-	known := map[string]tls.CurveID{
-		"X25519": tls.X25519, "prime256v1": tls.CurveP256, "P-256": tls.CurveP256,
-		"secp384r1": tls.CurveP384, "P-384": tls.CurveP384, "secp521r1": tls.CurveP521, "P-521": tls.CurveP521, "X25519MLKEM768": tls.X25519MLKEM768,
-	}
-	l.Conf.SSL.curves = nil
-	for name := range strings.SplitSeq(d.Args[0].Value, ":") {
-		if name == "auto" {
-			continue
-		}
-		id, ok := known[name]
-		if !ok {
-			return sayAt(d.Args[0], "", "", "SSL_CTX_set1_curves_list(%q) failed", d.Args[0].Value)
-		}
-		l.Conf.SSL.curves = append(l.Conf.SSL.curves, id)
-	}
-	return nil
-}
-
-func setSSLSessionCache(_ *Level, d *parser.Directive) error {
-	for _, a := range d.Args {
-		v := a.Value
-		switch {
-		case v == "off", v == "none", v == "builtin":
-			continue
-		case strings.HasPrefix(v, "builtin:"):
-			if _, ok := parseNumber(v[8:]); ok {
-				continue
-			}
-		case strings.HasPrefix(v, "shared:"):
-			_, size, ok := strings.Cut(v[7:], ":")
-			if n, sized := parseSize(size); ok && sized && n >= 8*4096 {
-				continue
-			}
-		}
-		return sayAt(a, "", "shared:name:size, for example shared:SSL:10m", "invalid session cache %q", v)
-	}
-	return nil
-}
-
-// finishSSL checks that every certificate has its key.
-func finishSSL(l *Level) error {
-	s := &l.Conf.SSL
-	if len(s.certificates.Items) > len(s.keys.Items) && l.Context == InServer {
-		name := l.c.opts.confRelative(s.certificates.Items[len(s.certificates.Items)-1])
-		at := parser.Range{}
-		if len(s.keys.Items) == 0 {
-			l.c.failLater(parser.Error, l.Server.Place, at, "", "", "no \"ssl_certificate_key\" is defined for certificate %q", name)
-		}
-	}
-	if l.Context == InServer && l.Server.usesTLS() && !l.c.checksTLS {
-		l.c.checksTLS = true
-		l.AtFinish(l.c.checkTLS)
-	}
-	return nil
-}
-
-func (s *Server) usesTLS() bool {
-	for _, li := range s.listens {
-		if li.options.ssl {
-			return true
-		}
-	}
-	return false
-}
-
-// checkTLS looks at the certificates of everything that listens with ssl.
-func (c *compiler) checkTLS() {
-	for _, s := range c.table.Servers {
-		s.tls = s.tlsConfig(c.opts)
-		if s.usesTLS() && len(s.Level.Conf.SSL.certificates.Items) == 0 {
-			c.failLater(parser.Error, s.Place, s.block.End, "C015", "name a certificate and its key", "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive")
-		}
-	}
-	if c.opts.CheckCertificates == nil {
-		return
-	}
-	for _, p := range c.opts.CheckCertificates(c.table.certSites()) {
-		sev := parser.Error
-		if p.Warning {
-			sev = parser.Warning
-		}
-		c.failLater(sev, parser.Range{}, parser.Range{}, "C016", "", "%s", p.Message)
-	}
-}
-
-// certSites lists the servers that need certificates.
-func (t *Table) certSites() []CertSite {
-	var out []CertSite
-	for _, s := range t.Servers {
-		conf := &s.Level.Conf.SSL
-		if !s.usesTLS() {
-			continue
-		}
-		site := CertSite{ID: s.ID, Place: s.ID}
-		for _, n := range s.Names {
-			site.Names = append(site.Names, n.text)
-		}
-		for i, cert := range conf.certificates.Items {
-			site.Pairs = append(site.Pairs, CertPair{Certificate: t.opts.confRelative(cert), Key: t.opts.confRelative(conf.keys.Items[i])})
-		}
-		out = append(out, site)
-	}
-	return out
-}
-
-// tlsConfig makes the configuration of a server.
-func (s *Server) tlsConfig(o *Options) *tls.Config {
-	conf := &s.Level.Conf.SSL
-	c := &tls.Config{
-		MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13, CipherSuites: conf.suites, CurvePreferences: conf.curves,
-		NextProtos: []string{"http/1.1", "http/1.0", "http/0.9"},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return o.Certificate(s.ID, hello)
+// sslIgnored are the directives that need do nothing here.
+func sslIgnored() []Command {
+	const in = InHTTP | InServer
+	const stapling = "Go's TLS library staples what the certificates bring along; clients look revocation up by other means otherwise"
+	rows := []Command{
+		Text(Command{
+			Name: "ssl_dhparam", In: in, Syntax: "file", Doc: "Accepted without effect.", Status: NoEffect,
+			Reason: "no cipher with finite field Diffie-Hellman is served; clients use elliptic curves",
+		}, func(c *Conf) *string { return &c.SSL.dhparam }),
+		Size(Command{
+			Name: "ssl_buffer_size", In: in, Default: "16k", Doc: "Accepted without effect.", Status: NoEffect,
+			Reason: "records grow with the amount of data sent, so that the first bytes arrive early",
+		}, func(c *Conf) *int64 { return &c.SSL.bufferSize }),
+		{
+			Name: "ssl_certificate_cache", In: in, Args: "1-3", Syntax: "off | max=N [inactive=time] [valid=time]", Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
+			Reason: "certificates are read before they are needed", Set: setCertificateCache,
 		},
 	}
-	if conf.protocols&(1<<5) == 0 {
-		c.MaxVersion = tls.VersionTLS12
-	} else if conf.protocols&(1<<4) == 0 {
-		c.MinVersion = tls.VersionTLS13
-	}
-	return c
+	rows = append(rows, Ignored(in, "flag", "clients choose among the ciphers that are on; all of those served are good ones", "ssl_prefer_server_ciphers")...)
+	rows = append(rows, Ignored(in, "flag", "Go's TLS library does not compress certificates, and clients do without", "ssl_certificate_compression")...)
+	rows = append(rows, Ignored(in, "flag", stapling, "ssl_stapling", "ssl_stapling_verify")...)
+	return append(rows, Ignored(in, "1", stapling, "ssl_stapling_file", "ssl_stapling_responder")...)
 }
 
-// serveTLS shakes hands and serves what follows.
-func (c *client) serveTLS(nc *sock.Conn) {
-	t := c.rt.acquire()
-	defer t.release()
-	if !c.follow(t) {
-		_ = nc.Close()
-		return
+// setProtocols adds to what the level has said before.
+func setProtocols(l *Level, d *parser.Directive) error {
+	names := []string{"SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
+	s := &l.Conf.SSL
+	if s.protocolsOf != l {
+		s.protocols, s.protocolsOf = 0, l
 	}
-	core := &c.endpoint.fallback.Level.Conf.Core
-	nc.SetTimeout(core.HeaderTimeout)
-	conn := tls.Server(nc, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		c.sniName = lower(hello.ServerName)
-		c.sni = c.endpoint.serverOf([]byte(c.sniName))
-		return c.sni.tls, nil
-	}})
-	if err := conn.Handshake(); err != nil {
-		c.logf(logInfo, "SSL handshaking", "SSL_do_handshake() failed (SSL: %s)", err)
-		_ = nc.Close()
-		return
+	for _, a := range d.Args {
+		i, err := parseWord(a, names)
+		if err != nil {
+			return err
+		}
+		if s.protocols&(1<<i) != 0 {
+			l.warnAt(d, a, "duplicate value %q", a.Value)
+		}
+		s.protocols |= 1 << i
 	}
-	c.tls = conn
-	h := http1.NewConn(conn, nc, c.endpoint.config(), c.serveHTTP1)
-	c.http1 = http1Stream{client: c, conn: h}
-	c.life.onEnd(h.Shutdown, h.Abort)
-	h.Serve()
+	return nil
 }
+
+// setCertificate adds a file name. A name that depends on the connection would
+// have to be evaluated in every handshake.
+func setCertificate(field func(*sslConf) *List[string]) func(*Level, *parser.Directive) error {
+	return func(l *Level, d *parser.Directive) error {
+		name := d.Args[0].Value
+		if strings.Contains(name, "$") && !strings.HasPrefix(name, "data:") {
+			return sayAt(d.Args[0], "U001", "name one certificate in each server block",
+				"variables in %q are not supported by proxyctl", d.Name.Value)
+		}
+		for _, kind := range []string{"engine:", "store:"} {
+			if strings.HasPrefix(name, kind) {
+				return sayAt(d.Args[0], "U001", "keys are read from files", "%q in %q is not supported by proxyctl", kind, d.Name.Value)
+			}
+		}
+		field(&l.Conf.SSL).Add(l, name)
+		return nil
+	}
+}
+
+func setPasswordFile(l *Level, d *parser.Directive) error {
+	name := l.c.opts.confRelative(d.Args[0].Value)
+	f, err := os.Open(name)
+	if err != nil {
+		return sayAt(d.Args[0], "", "", "%s", SystemError("open()", name, err))
+	}
+	_ = f.Close()
+	l.Conf.SSL.passwordFile = name
+	return nil
+}
+
+func setEarlyData(_ *Level, d *parser.Directive) error {
+	on, err := parseFlag(d)
+	if err == nil && on {
+		return sayAt(d.Args[0], "U001", "requests in early data can be replayed; write off", "\"ssl_early_data on\" is not supported by proxyctl")
+	}
+	return err
+}
+
+// setCertificateCache checks the parameters (ngx_http_ssl_certificate_cache).
+func setCertificateCache(_ *Level, d *parser.Directive) error {
+	off, limited := false, false
+	for _, a := range d.Args {
+		name, value, _ := strings.Cut(a.Value, "=")
+		ok := false
+		switch name {
+		case "max":
+			n, valid := parseNumber(value)
+			ok = valid && n > 0
+			limited = true
+		case "inactive", "valid":
+			_, ok = parseTime(value, true)
+		case "off":
+			ok = a.Value == "off"
+			off = true
+		}
+		if !ok {
+			return sayAt(a, "", "", "invalid parameter %q", a.Value)
+		}
+	}
+	if !off && !limited {
+		return say("\"ssl_certificate_cache\" must have the \"max\" parameter")
+	}
+	return nil
+}
+
+// setSessionCache reads off, none, builtin and shared
+// (ngx_http_ssl_session_cache).
+func setSessionCache(l *Level, d *parser.Directive) error {
+	cache := &l.Conf.SSL.cache
+	said := false
+	for _, a := range d.Args {
+		name, rest, sized := strings.Cut(a.Value, ":")
+		invalid := sayAt(a, "", "off, none, builtin:SIZE, shared:NAME:SIZE", "invalid session cache %q", a.Value)
+		switch {
+		case a.Value == "off":
+			cache.kind, said = cacheOff, true
+		case a.Value == "none":
+			cache.kind, said = cacheNone, true
+		case name == "builtin":
+			cache.builtin = defaultBuiltin
+			if n, ok := parseNumber(rest); sized {
+				if !ok {
+					return invalid
+				}
+				cache.builtin = n
+			}
+			cache.kind, said = cacheOn, true
+		case name == "shared" && rest != "":
+			if err := cache.share(l, a, rest, invalid); err != nil {
+				return err
+			}
+		default:
+			return invalid
+		}
+	}
+	if cache.zone != "" && !said {
+		cache.kind = cacheOn
+	}
+	return nil
+}
+
+// leastZone is eight pages, what nginx asks of shared memory.
+const leastZone = 8 * 4096
+
+// share reads NAME:SIZE.
+func (s *sessionCache) share(l *Level, a parser.Arg, text string, invalid error) error {
+	name, size, found := strings.Cut(text, ":")
+	n, ok := parseSize(size)
+	if name == "" || !found || !ok {
+		return invalid
+	}
+	if n < leastZone {
+		return sayAt(a, "", "at least 32k", "session cache %q is too small", a.Value)
+	}
+	zones := l.c.table.sessionZones
+	if before := zones[name]; before != 0 && before != n {
+		return sayAt(a, "", "", "the size %d of shared memory zone %q conflicts with already declared size %d", n, name, before)
+	}
+	zones[name] = n
+	s.zone, s.size = name, n
+	return nil
+}
+
+// setTicketKey reads a key file. nginx reads it when it merges levels.
+func setTicketKey(l *Level, d *parser.Directive) error {
+	name := l.c.opts.confRelative(d.Args[0].Value)
+	k, err := readTicketKey(name)
+	if err != nil {
+		return err
+	}
+	l.Conf.SSL.ticketKeys.Add(l, k)
+	return nil
+}
+
+type http2Conf struct{}
+
+func http2Module() Module { return Module{Name: "ngx_http_v2_module"} }

@@ -47,6 +47,9 @@ type Options struct {
 	// UpdateCertificates tells which servers need certificates from now on.
 	UpdateCertificates func([]CertSite)
 
+	// MayMiss says that a file without use here need not exist; nil is never.
+	MayMiss func(path string) bool
+
 	// Address may move an address to listen on; nil leaves all as they are.
 	Address func(netip.AddrPort) netip.AddrPort
 	// PublicPort gives the port that clients see for one that is listened on.
@@ -71,11 +74,13 @@ type CertSite struct {
 	Listen []netip.AddrPort
 	Place  string // "file:line", for messages
 	Pairs  []CertPair
+	Lax    bool // ssl_ciphers lowers the minimum of strength
 }
 
 // CertPair is one ssl_certificate and its ssl_certificate_key.
 type CertPair struct {
 	Certificate, Key string
+	PasswordFile     string // of ssl_password_file; "" for none
 }
 
 // CertProblem is what is wrong with the certificates of a site.

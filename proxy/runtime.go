@@ -25,6 +25,8 @@ type Runtime struct {
 	table   atomic.Pointer[Table]
 	closing atomic.Bool
 	clients clientSet
+	// sessions are those of TLS, kept across generations.
+	sessions sessionZones
 
 	mu     sync.Mutex // one Start, Reload, Shutdown or Stop at a time
 	bound  map[string]*boundSocket

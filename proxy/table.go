@@ -20,13 +20,15 @@ type Table struct {
 	logs     map[string]*logSink // by path
 	logPaths []string            // in the order in which they were named
 	slots    int
-	opts     *Options
-	closers  []func()
-	refs     atomic.Int64 // exchanges, and one for being current
+	// sessionZones are the sizes of the shared session caches, by name.
+	sessionZones map[string]int64
+	opts         *Options
+	closers      []func()
+	refs         atomic.Int64 // exchanges, and one for being current
 }
 
 func newTable(o *Options) *Table {
-	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}}
+	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
 	t.refs.Store(1)
 	return t
 }

@@ -37,12 +37,12 @@ func (p *process) updateCertificates(sites []proxy.CertSite) {
 func certSites(sites []proxy.CertSite) []certs.Site {
 	out := make([]certs.Site, len(sites))
 	for i, s := range sites {
-		out[i] = certs.Site{ID: s.ID, Names: s.Names, Place: s.Place}
+		out[i] = certs.Site{ID: s.ID, Names: s.Names, Place: s.Place, Lax: s.Lax}
 		for _, a := range s.Listen {
 			out[i].Listen = append(out[i].Listen, a.String())
 		}
 		for _, pair := range s.Pairs {
-			out[i].Pairs = append(out[i].Pairs, certs.Pair{Cert: pair.Certificate, Key: pair.Key})
+			out[i].Pairs = append(out[i].Pairs, certs.Pair{Cert: pair.Certificate, Key: pair.Key, PasswordFile: pair.PasswordFile})
 		}
 	}
 	return out

@@ -30,6 +30,7 @@ func (m *localMode) apply(o *proxy.Options) {
 	o.Address = m.address
 	o.PublicPort = m.public
 	o.Location = m.location
+	o.MayMiss = func(path string) bool { return strings.HasSuffix(path, "/ssl-dhparams.pem") } // Certbot's, too
 }
 
 // address moves a privileged port: 80 to 8080, 443 to 8443, others to a free

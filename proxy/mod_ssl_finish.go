@@ -1,0 +1,210 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"proxyctl/parser"
+)
+
+// tlsServer is the TLS side of a server block: what nginx keeps in an SSL_CTX.
+type tlsServer struct {
+	site        string // who asks for certificates
+	pairs       []CertPair
+	reject      bool
+	lax         bool   // what is shown may be as weak as the user likes
+	versions    uint32 // protocol bits that exist in Go
+	suites      []uint16
+	curves      []tls.CurveID // nil: Go's own
+	context     [16]byte      // sessions are resumed within it only
+	verify      int
+	authorities *clientAuthorities // nil: clients are not asked for a certificate
+	cache       sessionCache
+	tickets     bool
+	keyring     *tls.Config // of ssl_session_ticket_key; nil without
+	timeout     time.Duration
+}
+
+// finishSSL makes the TLS side of a server level. Where nginx names no place in
+// its messages, there is none here.
+func finishSSL(l *Level) error {
+	switch l.Context {
+	case InHTTP:
+		l.AtFinish(l.c.checkCertificates)
+		l.AtFinish(l.c.checkTLSListeners)
+	case InServer:
+		s := &l.Conf.SSL
+		s.server = nil
+		if len(s.certificates.Items) == 0 && !s.rejectHandshake {
+			return nil
+		}
+		t, err := s.compile(l)
+		if err != nil {
+			l.c.failLater(parser.Error, l.Server.Place, parser.Range{}, "", "", "%s", err)
+			return nil
+		}
+		s.server = t
+	}
+	return nil
+}
+
+// compile checks in the order of ngx_http_ssl_merge_srv_conf.
+func (s *sslConf) compile(l *Level) (*tlsServer, error) {
+	t := &tlsServer{
+		site: l.Server.ID, reject: s.rejectHandshake, verify: s.Verify, cache: s.cache, tickets: s.tickets,
+		timeout: s.timeout, versions: s.protocols & protocolsServed, lax: lowSecurityLevel(s.ciphers),
+	}
+	if n := len(s.certificates.Items); len(s.keys.Items) < n {
+		return nil, fmt.Errorf("no \"ssl_certificate_key\" is defined for certificate %q", s.certificates.Items[n-1])
+	}
+	for i, c := range s.certificates.Items {
+		t.pairs = append(t.pairs, CertPair{Certificate: l.c.certificateFile(c), Key: l.c.certificateFile(s.keys.Items[i]), PasswordFile: s.passwordFile})
+	}
+	var err error
+	if t.suites, err = cipherSuites(s.ciphers, t.versions); err != nil {
+		return nil, err
+	}
+	if t.authorities, err = s.clientAuthorities(l); err != nil {
+		return nil, err
+	}
+	if err := s.checkDHParam(l); err != nil {
+		return nil, err
+	}
+	if t.curves, err = curves(s.curves); err != nil {
+		return nil, err
+	}
+	if len(s.ticketKeys.Items) > 0 {
+		t.keyring = &tls.Config{}
+		t.keyring.SetSessionTicketKeys(s.ticketKeys.Items)
+	}
+	t.context = s.sessionContext(t)
+	return t, nil
+}
+
+// certificateFile makes a name absolute, unless it is the certificate itself.
+func (c *compiler) certificateFile(name string) string {
+	if strings.HasPrefix(name, "data:") {
+		return name
+	}
+	return c.opts.confRelative(name)
+}
+
+// sessionContext names what a session depends on: the certificates and what is
+// asked of clients. nginx takes the certificates themselves and the names of the
+// authorities (ngx_ssl_session_id_context); here it is the files, and whether
+// certificates are verified as well.
+func (s *sslConf) sessionContext(t *tlsServer) [16]byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %q %q %q", t.pairs, s.Verify, s.verifyDepth, s.clientCA, s.trusted, s.crl))
+	return [16]byte(sum[:16])
+}
+
+// checkDHParam looks at the file only: what it holds is not needed.
+func (s *sslConf) checkDHParam(l *Level) error {
+	if s.dhparam == "" {
+		return nil
+	}
+	name := l.c.opts.confRelative(s.dhparam)
+	_, err := readPEMFile(name, "DH PARAMETERS")
+	var pem *pemError
+	switch may := l.c.opts.MayMiss; {
+	case err == nil, errors.Is(err, fs.ErrNotExist) && may != nil && may(name):
+		return nil
+	case errors.As(err, &pem):
+		return fmt.Errorf("PEM_read_bio_DHparams(%q) failed (%w)", name, err)
+	}
+	return fmt.Errorf("BIO_new_file(%q) failed (%w)", name, err)
+}
+
+// checkCertificates asks whether the certificates can be read.
+func (c *compiler) checkCertificates() {
+	if c.opts.CheckCertificates == nil {
+		return
+	}
+	sites := c.table.certSites()
+	if len(sites) == 0 {
+		return
+	}
+	for _, p := range c.opts.CheckCertificates(sites) {
+		severity := parser.Error
+		if p.Warning {
+			severity = parser.Warning
+		}
+		var at parser.Range
+		for _, s := range c.table.Servers {
+			if s.ID == p.SiteID {
+				at = s.Place
+			}
+		}
+		c.failLater(severity, at, parser.Range{}, "", "", "%s", p.Message)
+	}
+}
+
+// certSites lists the servers that show certificates.
+func (t *Table) certSites() []CertSite {
+	var out []CertSite
+	for _, s := range t.Servers {
+		ssl := s.Level.Conf.SSL.server
+		if ssl == nil || len(ssl.pairs) == 0 {
+			continue
+		}
+		site := CertSite{ID: s.ID, Pairs: ssl.pairs, Place: s.ID, Lax: ssl.lax}
+		for _, n := range s.Names {
+			if n.regex == nil && n.text != "" {
+				site.Names = append(site.Names, n.text)
+			}
+		}
+		for _, li := range s.listens {
+			if li.options.ssl && li.network != "unix" {
+				site.Listen = append(site.Listen, li.address)
+			}
+		}
+		out = append(out, site)
+	}
+	return out
+}
+
+// checkTLSListeners finds listeners with ssl that have no certificate
+// (ngx_http_ssl_init): the default server must have one, or refuse handshakes;
+// then the others are asked, too.
+func (c *compiler) checkTLSListeners() {
+	seen := map[*endpoint]bool{}
+	var endpoints []*endpoint
+	for _, s := range c.table.Servers {
+		for _, li := range s.listens {
+			if e := c.endpoints[li.network+li.text]; e != nil && !seen[e] {
+				seen[e] = true
+				endpoints = append(endpoints, e)
+			}
+		}
+	}
+	for _, e := range endpoints {
+		if !e.options.ssl || len(e.fallback.Level.Conf.SSL.certificates.Items) > 0 {
+			continue
+		}
+		servers := e.servers
+		if !e.fallback.Level.Conf.SSL.rejectHandshake {
+			servers = []*Server{e.fallback}
+		}
+		if s := withoutTLS(servers); s != nil {
+			c.failLater(parser.Error, s.Place, s.block.End, "", "add ssl_certificate and ssl_certificate_key, or ssl_reject_handshake on",
+				"no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive")
+			return
+		}
+	}
+}
+
+// withoutTLS finds the first server that has no certificate and does not refuse
+// handshakes.
+func withoutTLS(servers []*Server) *Server {
+	for _, s := range servers {
+		if ssl := &s.Level.Conf.SSL; len(ssl.certificates.Items) == 0 && !ssl.rejectHandshake {
+			return s
+		}
+	}
+	return nil
+}
