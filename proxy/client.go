@@ -87,6 +87,7 @@ func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.
 	} else {
 		x.run()
 	}
+	x.awaitBackground()
 	x.end()
 	return x
 }

@@ -21,9 +21,14 @@ type Conf struct {
 	RealIP  realipConf
 	Index   indexConf
 	Proxy   proxyConf
-	SSL     sslConf
-	HTTP2   http2Conf
-	Own     Own
+
+	AuthRequest authRequestConf
+	Mirror      mirrorConf
+	Addition    additionConf
+
+	SSL   sslConf
+	HTTP2 http2Conf
+	Own   Own
 }
 
 // Own is what a level never inherits.

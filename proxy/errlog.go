@@ -283,6 +283,9 @@ func (x *Exchange) describe(p []byte) []byte {
 	if len(x.Req.Line) > 0 {
 		p = append(append(append(p, ", request: \""...), x.Req.Line...), '"')
 	}
+	if x.inner.level > 0 {
+		p = append(append(append(p, ", subrequest: \""...), x.uri...), '"')
+	}
 	if n := len(p); true {
 		p = append(p, ", upstream: \""...)
 		mark := len(p)

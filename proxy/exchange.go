@@ -72,7 +72,8 @@ type Exchange struct {
 	realip   netip.AddrPort // the client's address by a trusted proxy's word
 	rewrite  rewriteScratch
 	upstream upstreamScratch
-	bodyOut  bodyWriter // outermost body filter
+	output   output
+	inner    innerScratch // of subrequests
 }
 
 // stream is the client's side of an exchange: HTTP/1.x or HTTP/2.
@@ -100,15 +101,13 @@ type stream interface {
 	setTimeouts(body, send time.Duration)
 }
 
-// bodyWriter passes body bytes on to the client; last ends the body.
-type bodyWriter func(x *Exchange, p []byte, last bool) error
-
 // Answer is the head of the answer, as handlers and header filters see it.
 type Answer struct {
 	Status        int
 	StatusLine    []byte // "404 Gone Fishing" from an upstream; nil for the standard one
 	ContentType   []byte
 	Charset       []byte
+	typeLength    int           // of ContentType, when it names Charset behind it; 0: it does not
 	ContentLength int64         // -1: unknown
 	LastModified  int64         // seconds since 1970; -1: none
 	Server, Date  []byte        // nil: this server's own; empty: not sent here
@@ -196,6 +195,13 @@ const maxKept = 64 << 10
 func (x *Exchange) release() {
 	c, t := x.client, x.table
 	x.body.close()
+	x.recycle()
+	c.life.ends(c.rt.sweeper.Now())
+	t.release()
+}
+
+// recycle puts the exchange back into the pool.
+func (x *Exchange) recycle() {
 	clear(x.slots)
 	arena := x.arena[:0]
 	if cap(arena) > maxKept {
@@ -210,8 +216,6 @@ func (x *Exchange) release() {
 		upstream: x.upstream.recycle(),
 	}
 	exchanges.Put(x)
-	c.life.ends(c.rt.sweeper.Now())
-	t.release()
 }
 
 // keep copies pieces into memory that lives as long as the exchange.

@@ -72,7 +72,9 @@ type coreConf struct {
 	MaxRanges       int
 	LogNotFound     bool
 	LogSubrequest   bool
-	Sendfile        bool
+
+	SubrequestBuffer int64
+	Sendfile         bool
 
 	ErrorLog *errorLog
 }
@@ -112,7 +114,8 @@ func initCore(c *Conf) {
 		ServerTokens: tokensOn, ChunkedTransferEncoding: true, AbsoluteRedirect: true, PortInRedirect: true,
 		MSIEPadding: true, Satisfy: satisfyAll, Types: defaultTypes(), DefaultType: "text/plain",
 		ETag: true, IfModifiedSince: imsExact, MaxRanges: math.MaxInt32, LogNotFound: true,
-		ErrorLog: c.Main.ErrorLog,
+		SubrequestBuffer: 4 << 10,
+		ErrorLog:         c.Main.ErrorLog,
 	}
 }
 
@@ -194,6 +197,7 @@ func coreCommands() []Command {
 		Number(Command{Name: "max_ranges", In: inHTTPLevels, Default: "unlimited", Doc: "Limits the ranges of one request."}, func(c *Conf) *int { return &c.Core.MaxRanges }),
 		Flag(Command{Name: "log_not_found", In: inHTTPLevels, Default: "on", Doc: "Logs files that do not exist."}, func(c *Conf) *bool { return &c.Core.LogNotFound }),
 		Flag(Command{Name: "log_subrequest", In: inHTTPLevels, Default: "off", Doc: "Logs subrequests."}, func(c *Conf) *bool { return &c.Core.LogSubrequest }),
+		Size(Command{Name: "subrequest_output_buffer_size", In: inHTTPLevels, Default: "4k", Doc: "Sets how large the answer of a subrequest may be that is kept in memory."}, func(c *Conf) *int64 { return &c.Core.SubrequestBuffer }),
 		Flag(Command{Name: "sendfile", In: inHTTPLevels | InLocationIf, Default: "off", Doc: "Sends files by sendfile(2)."}, func(c *Conf) *bool { return &c.Core.Sendfile }),
 		Size(Command{Name: "connection_pool_size", In: InHTTP | InServer, Default: "512", Doc: "Accepted without effect.", Status: NoEffect, Reason: "memory is managed by the Go runtime"}, func(c *Conf) *int64 { return &c.Core.connectionPool }),
 	}
@@ -211,7 +215,7 @@ func coreIgnored() []Command {
 	rows = append(rows, Ignored(inHTTPLevels, "flag", "bodies are passed on in the pieces they are kept in", "client_body_in_single_buffer")...)
 	rows = append(rows, Ignored(inHTTPLevels, "flag", "files are read by goroutines and never block others", "aio_write")...)
 	rows = append(rows, Ignored(inHTTPLevels, "1", "files are read by goroutines and never block others", "aio", "directio", "directio_alignment", "read_ahead", "sendfile_max_chunk")...)
-	return append(rows, Ignored(inHTTPLevels, "1", "answers are sent when a buffer is full or complete", "postpone_output", "send_lowat", "subrequest_output_buffer_size")...)
+	return append(rows, Ignored(inHTTPLevels, "1", "answers are sent when a buffer is full or complete", "postpone_output", "send_lowat")...)
 }
 
 // setKeepaliveTimeout reads "timeout [header_timeout]".

@@ -82,6 +82,7 @@ func requestVariables() []Variable {
 	return []Variable{
 		piece("request", func(x *Exchange) []byte { return x.Req.Line }),
 		readOnly("request_method", func(dst []byte, x *Exchange) ([]byte, bool) {
+			x = x.root()
 			return append(dst, x.method...), x.method != ""
 		}),
 		piece("server_protocol", func(x *Exchange) []byte { return x.Req.Proto }),
@@ -95,6 +96,7 @@ func requestVariables() []Variable {
 		}},
 		readOnly("remote_user", appendRemoteUser),
 		always("request_id", func(dst []byte, x *Exchange) []byte {
+			x = x.root()
 			if !x.hasID {
 				x.hasID = true
 				for i := 0; i < len(x.id); i += 8 {

@@ -202,6 +202,9 @@ func inheritList(l *Level, own, outer *List[addedField], how int) {
 
 // filter adds to the head of an answer (ngx_http_headers_filter).
 func (h *headersConf) filter(x *Exchange) Code {
+	if x.inner.level > 0 {
+		return OK
+	}
 	safe := safeStatus(x.Out.Status)
 	if h.Expires.kind != expiresOff && safe {
 		h.Expires.apply(x)

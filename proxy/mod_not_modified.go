@@ -17,7 +17,7 @@ func notModifiedModule() Module {
 
 func filterNotModified(x *Exchange) Code {
 	a := &x.Out
-	if a.Status != 200 || a.passValidators {
+	if x.inner.level > 0 || a.Status != 200 || a.passValidators {
 		return OK
 	}
 	if v, ok := x.Header(http1.IfUnmodifiedSince); ok && !x.unmodifiedSince(v) {

@@ -244,6 +244,8 @@ func (x *Exchange) measureBody(c *proxyConf) {
 	case c.body != nil:
 		u.setBody = c.body.Bytes(x)
 		u.bodyLength = int64(len(u.setBody))
+	case x.inner.level > 0 && x.body.size == 0: // Unlike nginx, which announces the body that the main request has.
+		u.bodyLength = -1
 	case !c.passBody: // Unlike nginx, which announces a body that it does not send.
 		u.bodyLength = -1
 	case u.streaming && x.Req.Chunked:

@@ -161,7 +161,7 @@ func (x *Exchange) takeField(c *proxyConf, kind answerField, f *http1.Field) {
 	switch kind {
 	case fieldContentLength, fieldConnection, fieldKeepAlive, fieldTransferEncoding:
 	case fieldContentType:
-		out.ContentType, out.Charset = f.Value, nil
+		out.setContentType(f.Value)
 	case fieldServer:
 		out.Server = nobody
 		out.Fields = append(out.Fields, *f)

@@ -28,7 +28,7 @@ type byteRange struct {
 func filterRange(x *Exchange) Code {
 	a := &x.Out
 	limit := x.loc.Conf.Core.MaxRanges
-	if a.Status != 200 || a.ContentLength < 0 || !a.AcceptRanges || limit == 0 {
+	if x.inner.level > 0 || a.Status != 200 || a.ContentLength < 0 || !a.AcceptRanges || limit == 0 {
 		return OK
 	}
 	if !a.seekable {
@@ -91,7 +91,7 @@ func (x *Exchange) singleRange(r byteRange) {
 		return
 	}
 	position := int64(0)
-	x.FilterBody(func(next bodyWriter) bodyWriter {
+	x.EncodeBody(func(next bodyWriter) bodyWriter {
 		return func(x *Exchange, p []byte, last bool) error {
 			from := max(r.start-position, 0)
 			to := min(r.end-position, int64(len(p)))
@@ -119,7 +119,7 @@ func (x *Exchange) multipleRanges(ranges []byteRange) {
 	part := "\r\n--" + string(boundary) + "\r\n"
 	if len(a.ContentType) > 0 {
 		part += "Content-Type: " + string(a.ContentType)
-		if len(a.Charset) > 0 {
+		if len(a.Charset) > 0 && a.typeLength == 0 {
 			part += "; charset=" + string(a.Charset)
 		}
 		part += "\r\n"
@@ -135,7 +135,7 @@ func (x *Exchange) multipleRanges(ranges []byteRange) {
 	a.rangeEnd = x.keep("\r\n--", boundary, "--\r\n")
 	a.ContentLength = length + int64(len(a.rangeEnd))
 	a.ContentType = x.keep("multipart/byteranges; boundary=", boundary)
-	a.Charset = nil
+	a.Charset, a.typeLength = nil, 0
 }
 
 // contentRange writes "bytes first-last/total" between prefix and suffix.

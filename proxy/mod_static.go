@@ -144,7 +144,7 @@ const filePiece = 64 << 10
 
 // sendFilePart sends size bytes of f from offset.
 func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code {
-	if s, ok := x.stream.(*http1Stream); ok && size > keptBack && x.bodyOut == nil && !x.Out.Chunked && x.client.tls == nil {
+	if s, ok := x.stream.(*http1Stream); ok && size > keptBack && !x.output.any() && !x.Out.Chunked && x.client.tls == nil {
 		n, err := s.conn.SendFile(f, offset, size)
 		x.bodySent += n
 		if err != nil || n < size {

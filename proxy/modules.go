@@ -1,10 +1,14 @@
 package proxy
 
 // modules is the one ordered list of everything that can be configured. Within
-// a phase, handlers run in this order; header filters see an answer in this
-// order too: conditional requests are settled first, fields are added then, and
-// the parts that Range asks for are cut last, out of what really is sent
-// (nginx: auto/modules, read backwards).
+// a phase, handlers run in this order; filters see an answer and its body in
+// this order too (nginx: auto/modules, read backwards). Conditional requests are
+// settled first, as long as the validators are those of the source; then fields
+// are added. What the upstream compressed is decompressed before anything looks
+// into the body; what is put around it can be substituted, and both can hold
+// server side includes. Here the answers of subrequests are put in. All of it is
+// compressed together, and the parts that Range asks for are cut last, out of
+// what really is sent.
 func modules() []Module {
 	return []Module{
 		// the process
@@ -37,6 +41,8 @@ func modules() []Module {
 		rewriteModule(),
 		mapModule(),
 		accessModule(),
+		authRequestModule(),
+		mirrorModule(),
 
 		// content
 		proxyModule(),
@@ -46,6 +52,7 @@ func modules() []Module {
 		// filters
 		notModifiedModule(),
 		headersModule(),
+		additionModule(),
 		rangeModule(),
 	}
 }

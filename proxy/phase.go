@@ -140,6 +140,9 @@ func (x *Exchange) answer() Code {
 // access asks the access handlers: all of them, or any one under "satisfy any"
 // (ngx_http_core_access_phase).
 func (x *Exchange) access() Code {
+	if x.inner.level > 0 { // the main request has been let in
+		return Declined
+	}
 	refused := Code(0)
 	for _, h := range x.loc.handlers[Access] {
 		code := h(x)

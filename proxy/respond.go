@@ -36,7 +36,7 @@ func (x *Exchange) finalize(code Code) Code {
 		}
 		_ = x.SendHead()
 	}
-	if err := x.stream.flush(); err != nil {
+	if x.inner.level == 0 && x.stream.flush() != nil {
 		x.fail()
 	}
 	return Done
@@ -64,7 +64,7 @@ func (x *Exchange) special(code Code) Code {
 	case 400, 413, 414, statusToHTTPS, statusCertError, statusNoCert, 500, 501:
 		x.keepAlive = false
 	}
-	x.Out.ContentType = nil
+	x.Out.ContentType, x.Out.Charset, x.Out.typeLength = nil, nil, 0
 	core := &x.loc.Conf.Core
 	if !x.errorPage && x.redirects <= maxRedirects {
 		if !core.RecursiveErrorPages {
@@ -121,6 +121,7 @@ func (x *Exchange) SendHead() Code {
 		x.Out.Status = x.errorStatus
 		x.Out.StatusLine = nil
 	}
+	x.output = output{}
 	for _, f := range x.loc.filters {
 		if code := f(x); code != OK {
 			return code
@@ -148,44 +149,11 @@ func (x *Exchange) SendHead() Code {
 	return OK
 }
 
-// WriteBody passes body bytes through the body filters to the client. The
-// bytes are not kept.
-func (x *Exchange) WriteBody(p []byte, last bool) error {
-	var err error
-	if x.bodyOut != nil {
-		err = x.bodyOut(x, p, last)
-	} else {
-		err = x.writeOut(p, last)
-	}
-	if err != nil {
-		x.fail()
-	}
-	return err
-}
-
-// writeOut is the innermost body writer.
-func (x *Exchange) writeOut(p []byte, last bool) error {
-	if x.headerOnly {
-		p = nil
-	}
-	x.bodySent += int64(len(p))
-	return x.stream.writeBody(x, p, last)
-}
-
-// FilterBody puts a body filter in front of those installed so far.
-func (x *Exchange) FilterBody(wrap func(next bodyWriter) bodyWriter) {
-	next := x.bodyOut
-	if next == nil {
-		next = (*Exchange).writeOut
-	}
-	x.bodyOut = wrap(next)
-}
-
 // SendText answers with a whole body of text in memory.
 func (x *Exchange) SendText(status int, contentType, body []byte) Code {
 	x.discardBody()
 	x.Out.Status = status
-	x.Out.ContentType = contentType
+	x.Out.ContentType, x.Out.typeLength = contentType, 0
 	x.Out.ContentLength = int64(len(body))
 	if code := x.SendHead(); code != OK {
 		return code

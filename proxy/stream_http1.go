@@ -137,7 +137,7 @@ func (x *Exchange) appendStandardFields(out []byte) []byte {
 
 func (x *Exchange) appendContentType(out []byte) []byte {
 	value := x.Out.ContentType
-	if len(x.Out.Charset) > 0 {
+	if len(x.Out.Charset) > 0 && x.Out.typeLength == 0 {
 		value = x.keep(value, "; charset=", x.Out.Charset)
 		x.Out.ContentType = value
 	}

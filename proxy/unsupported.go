@@ -90,7 +90,6 @@ func contextByName(s string) Context {
 func missingReason(name, module string) string {
 	what := map[string]string{
 		"ngx_http_auth_basic_module":          "password protection",
-		"ngx_http_auth_request_module":        "authorization by subrequest",
 		"ngx_http_autoindex_module":           "folder listings",
 		"ngx_http_browser_module":             "browser variables",
 		"ngx_http_charset_filter_module":      "charset conversion",
@@ -106,7 +105,6 @@ func missingReason(name, module string) string {
 		"ngx_http_limit_conn_module":          "connection limits",
 		"ngx_http_limit_req_module":           "request limits",
 		"ngx_http_memcached_module":           "memcached",
-		"ngx_http_mirror_module":              "request mirroring",
 		"ngx_http_perl_module":                "embedded Perl",
 		"ngx_http_referer_module":             "referer checks",
 		"ngx_http_scgi_module":                "SCGI",

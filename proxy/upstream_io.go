@@ -399,7 +399,7 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 		held += int64(len(p))
 		if waits := !u.conn.Buffered() && !u.conn.Reusable() && total != u.answer.contentLength; waits && (!u.answer.buffering || held >= u.conf.buffers.Size) {
 			held = 0
-			if x.stream.flush() != nil {
+			if x.Flush() != nil {
 				x.fail()
 				return Abort
 			}
@@ -428,7 +428,7 @@ func (x *Exchange) bodyBroken(err error) Code {
 	} else if v := x.attemptFailed(err, call); v.next == nextTimeout {
 		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
 	}
-	_ = x.stream.flush()
+	_ = x.Flush()
 	return Abort
 }
 
@@ -497,7 +497,7 @@ func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 		st.status = r.Status
 	}
 	if r.Status == 101 {
-		if _, asked := x.Header(http1.Upgrade); !asked { // Unlike nginx, which passes it on.
+		if _, asked := x.Header(http1.Upgrade); !asked || x.inner.level > 0 { // Unlike nginx, which passes it on.
 			x.logUpstream(logError, "upstream switched protocols without being asked")
 			return errInvalidHead
 		}

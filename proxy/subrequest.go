@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"proxyctl/proxy/http1"
+)
+
+// Subrequests: exchanges inside an exchange (ngx_http_subrequest). A subrequest
+// runs to its end where it is made, in the goroutine of its parent. It shares
+// the request, the variables and the memory of values with its parent, skips
+// the access phase, and has an answer and filters of its own. Only one that
+// runs in the background, for its effect, has a goroutine and copies.
+
+// innerScratch is what an exchange knows about subrequests: its own being one,
+// and those that it made.
+type innerScratch struct {
+	parent *Exchange // nil for the main request, and in the background
+	level  int       // 0 for the main request
+	count  int       // of the main request: subrequests made so far
+	stream subStream
+	// memory of its own, unused while it borrows the parent's
+	slots []slot
+	arena []byte
+
+	background *sync.WaitGroup // of the main request: those that still run
+}
+
+// The limits of nginx: how deep subrequests may be nested, and how many a
+// request may have.
+const (
+	maxSubrequestDepth = 51
+	maxSubrequests     = 65535 - 1000
+)
+
+// destination is where the body of a subrequest goes.
+type destination uint8
+
+const (
+	toNobody destination = iota // only its head is wanted
+	toParent                    // into the parent's body, at this place
+	toMemory                    // into memory
+)
+
+var errSubrequest = errors.New("subrequest failed")
+
+// root is the main request.
+func (x *Exchange) root() *Exchange {
+	for x.inner.parent != nil {
+		x = x.inner.parent
+	}
+	return x
+}
+
+// subrequest runs a subrequest and returns it when it has ended. The caller
+// looks at what it wants of it and ends it with endSubrequest.
+func (x *Exchange) subrequest(uri, args []byte, to destination) (*Exchange, error) {
+	s, err := x.newSubrequest(uri, args, to)
+	if err != nil {
+		return nil, err
+	}
+	s.inner.parent = x
+	s.inner.slots, s.slots = s.slots, x.slots
+	s.inner.arena, s.arena = s.arena, x.arena
+	s.runSubrequest()
+	x.arena = s.arena
+	if s.failed {
+		x.endSubrequest(s)
+		return nil, errSubrequest
+	}
+	return s, nil
+}
+
+// newSubrequest makes a subrequest.
+func (x *Exchange) newSubrequest(uri, args []byte, to destination) (*Exchange, error) {
+	root := x.root()
+	switch {
+	case x.inner.level >= maxSubrequestDepth:
+		x.Logf(logError, "subrequests cycle while processing \"%s\"", uri)
+		return nil, errSubrequest
+	case root.inner.count >= maxSubrequests:
+		x.Logf(logCrit, "request reference counter overflow while processing \"%s\"", uri)
+		return nil, errSubrequest
+	case x.inner.stream.to == toMemory:
+		x.Logf(logError, "nested in-memory subrequest \"%s\"", uri)
+		return nil, errSubrequest
+	}
+	root.inner.count++
+	s := exchanges.Get().(*Exchange)
+	s.client, s.table, s.server, s.loc = x.client, x.table, x.server, x.server.Level
+	s.Req, s.method = x.Req, "GET"
+	s.start = time.Now()
+	s.Out.reset()
+	s.uri, s.args, s.extension = uri, args, extension(uri)
+	s.rawURI, s.host, s.hostPort, s.realip = x.rawURI, x.host, x.hostPort, x.realip
+	s.internal, s.locationValid = true, true
+	s.keepAlive = x.keepAlive
+	s.body, s.bodyRead = x.body, true
+	s.inner.level = x.inner.level + 1
+	s.inner.stream = subStream{x: s, to: to}
+	s.stream = &s.inner.stream
+	s.headerOnly = to == toNobody
+	return s, nil
+}
+
+// runSubrequest takes the subrequest through the phases and logs it.
+func (x *Exchange) runSubrequest() {
+	x.resume = ServerRewrite
+	code := x.phases()
+	for code = x.finalize(code); code == Again; {
+		code = x.finalize(x.phases())
+	}
+	if x.loc.Conf.Core.LogSubrequest {
+		for _, h := range x.loc.handlers[LogPhase] {
+			h(x)
+		}
+	}
+}
+
+// endSubrequest gives a subrequest back. What it left in variables stays.
+func (x *Exchange) endSubrequest(s *Exchange) {
+	s.slots, s.arena, s.body = s.inner.slots, s.inner.arena, requestBody{}
+	s.recycle()
+}
+
+// include puts the answer of a subrequest into the body of x, at this place.
+func (x *Exchange) include(uri, args []byte) error {
+	s, err := x.subrequest(uri, args, toParent)
+	if err != nil {
+		return err
+	}
+	x.endSubrequest(s)
+	return nil
+}
+
+// inBackground starts a subrequest with the method of x whose answer nobody
+// wants. The main request does not end before it has.
+func (x *Exchange) inBackground(uri, args []byte) error {
+	s, err := x.newSubrequest(uri, args, toNobody)
+	if err != nil {
+		return err
+	}
+	s.method = x.method
+	s.slots = append(s.slots[:0], x.slots...)
+	for i := range s.slots {
+		s.slots[i].value = append([]byte(nil), s.slots[i].value...)
+	}
+	s.uri, s.args = append([]byte(nil), uri...), append([]byte(nil), args...)
+	root := x.root()
+	s.id, s.hasID = root.id, root.hasID
+	if root.inner.background == nil {
+		root.inner.background = &sync.WaitGroup{}
+	}
+	root.inner.background.Go(func() {
+		s.runSubrequest()
+		s.body = requestBody{}
+		s.recycle()
+	})
+	return nil
+}
+
+// awaitBackground waits for the subrequests in the background.
+func (x *Exchange) awaitBackground() {
+	if x.inner.background != nil {
+		x.inner.background.Wait()
+	}
+}
+
+// subStream is what a subrequest has instead of the client's side.
+type subStream struct {
+	x      *Exchange
+	to     destination
+	memory []byte
+}
+
+func (s *subStream) buffered() ([]byte, bool)                         { return nil, true }
+func (s *subStream) readBody([]byte) (int, error)                     { return 0, io.EOF }
+func (s *subStream) sendContinue() error                              { return nil }
+func (s *subStream) writeInterim(*Exchange, int, []http1.Field) error { return nil }
+func (s *subStream) setTimeouts(_, _ time.Duration)                   {}
+func (s *subStream) hijack() (rawConn, []byte, error)                 { return nil, nil, errSubrequest }
+func (s *subStream) writeHead(*Exchange) error                        { return nil }
+
+func (s *subStream) writeBody(x *Exchange, p []byte, _ bool) error {
+	switch {
+	case len(p) == 0 || s.to == toNobody:
+		return nil
+	case s.to == toParent:
+		return x.inner.parent.writeBehind(p)
+	}
+	if limit := x.loc.Conf.Core.SubrequestBuffer; int64(len(s.memory)+len(p)) > limit {
+		x.Logf(logError, "too big subrequest response")
+		return errSubrequest
+	}
+	s.memory = append(s.memory, p...)
+	return nil
+}
+
+func (s *subStream) flush() error {
+	if s.to == toParent {
+		return s.x.inner.parent.flushBehind()
+	}
+	return nil
+}
+
+// watch hands the place of the one who is told that the client goes away over
+// to the subrequest; unwatch gives it back.
+func (s *subStream) watch(gone func()) {
+	if p := s.x.inner.parent; p != nil {
+		p.stream.watch(gone)
+	}
+}
+
+func (s *subStream) unwatch() {
+	p := s.x.inner.parent
+	if p == nil {
+		return
+	}
+	if u := &p.upstream; u.watching {
+		p.stream.watch(u.watch.call)
+		return
+	}
+	p.stream.unwatch()
+}
