@@ -81,6 +81,7 @@ func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.
 		code = x.checkClient()
 	}
 	if code != OK {
+		x.keepAlive = false
 		for code = x.finalize(code); code == Again; {
 			code = x.finalize(x.phases())
 		}
@@ -98,7 +99,6 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 	x.rawURI = req.Path
 	if bad != nil {
 		x.Logf(logInfo, "%s while %s", bad.Reason, refusedWhile(req, bad))
-		x.keepAlive = false
 		return Code(bad.Status)
 	}
 	if code := x.chooseServer(); code != OK {
@@ -106,7 +106,7 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 	}
 	if !x.setURI(req.Path) {
 		x.Logf(logInfo, "client sent invalid request while reading client request line")
-		x.uri = nil
+		x.uri = []byte{} // empty, but known: the request line itself was read
 		return 400
 	}
 	if x.isMethod("TRACE") {

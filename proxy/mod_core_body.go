@@ -64,6 +64,11 @@ func (x *Exchange) readBody() Code {
 		return OK
 	}
 	x.bodyRead = true
+	if x.hasBody() || x.Req.Expect100 {
+		if code := x.expectBody(); code != OK {
+			return code
+		}
+	}
 	core := &x.loc.Conf.Core
 	if !x.hasBody() {
 		if core.BodyInFile != bodyInFileOff && x.contentLength() == 0 {
@@ -71,17 +76,43 @@ func (x *Exchange) readBody() Code {
 		}
 		return OK
 	}
-	if data, ok := x.stream.buffered(); ok && core.BodyInFile == bodyInFileOff {
-		if code := x.countBody(len(data)); code != OK {
-			return code
-		}
-		x.body.data, x.body.size = data, int64(len(data))
-		return OK
-	}
-	if code := x.expectBody(); code != OK {
-		return code
+	if data, ok := x.stream.buffered(); ok {
+		return x.takeArrived(data, core.BodyInFile != bodyInFileOff || int64(len(data)) > x.memoryForBody())
 	}
 	return x.readBodyPieces()
+}
+
+// memoryForBody is how large a body may be that has arrived together with its
+// head: in nginx one part of it lies behind the head, in that buffer, the rest in
+// the buffer of the body.
+func (x *Exchange) memoryForBody() int64 {
+	core := &x.loc.Conf.Core
+	return core.BodyBuffer + core.BodyBuffer>>2 + max(core.HeaderBuffer-int64(x.Req.HeadSize), 0)
+}
+
+// takeArrived takes over a body that has arrived whole.
+func (x *Exchange) takeArrived(data []byte, toFile bool) Code {
+	if code := x.countBody(len(data)); code != OK {
+		return code
+	}
+	if toFile {
+		return x.bodyToFile(data)
+	}
+	x.body.data, x.body.size = data, int64(len(data))
+	return OK
+}
+
+// streamBody prepares a body that is passed on while it comes; false: there was
+// nothing to wait for, it has arrived whole.
+func (x *Exchange) streamBody() (bool, Code) {
+	x.bodyRead = true
+	if code := x.expectBody(); code != OK {
+		return false, code
+	}
+	if data, ok := x.stream.buffered(); ok {
+		return false, x.takeArrived(data, false)
+	}
+	return true, OK
 }
 
 // expectBody prepares reading from the client.

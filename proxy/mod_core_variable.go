@@ -88,8 +88,7 @@ func requestVariables() []Variable {
 		piece("server_protocol", func(x *Exchange) []byte { return x.Req.Proto }),
 		readOnly("content_length", appendContentLength),
 		readOnly("content_type", func(dst []byte, x *Exchange) ([]byte, bool) {
-			v, ok := x.Header(http1.ContentType)
-			return append(dst, v...), ok
+			return appendFields(dst, x.Req.Fields, "content_type", ", ")
 		}),
 		{Name: "http_cookie", Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
 			return appendFields(dst, x.Req.Fields, "cookie", "; ")

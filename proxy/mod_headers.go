@@ -380,10 +380,8 @@ func (a *Answer) setFirst(id http1.HeaderID, name, value []byte) {
 
 // expectTrailers frames an answer so that trailers can follow: in chunks, which
 // HTTP/1.0 does not know (ngx_http_chunked_header_filter).
-//
-// Unlike nginx, an answer without a body has no trailers.
 func (h *headersConf) expectTrailers(x *Exchange) {
-	if s := x.Out.Status; s == 304 || s == 204 || s < 200 || x.headerOnly || x.Out.ContentLength == 0 || x.isMethod("HEAD") {
+	if s := x.Out.Status; s == 304 || s == 204 || s < 200 || x.headerOnly || x.isMethod("HEAD") {
 		return
 	}
 	if x.Req.Major < 2 {

@@ -129,8 +129,8 @@ func upstreamCookie(dst []byte, x *Exchange, name string) ([]byte, bool) {
 			continue
 		}
 		key, value, ok := bytes.Cut(f.Value, []byte("="))
-		if ok && equalFold(bytes.Trim(key, " "), name) {
-			value, _, _ = bytes.Cut(value, []byte(";"))
+		if ok && equalFold(bytes.TrimRight(key, " "), name) {
+			value, _, _ = bytes.Cut(bytes.TrimLeft(value, " "), []byte(";"))
 			return append(dst, value...), true
 		}
 	}

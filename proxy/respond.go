@@ -34,7 +34,9 @@ func (x *Exchange) finalize(code Code) Code {
 		if x.Out.Status == 0 {
 			x.Out.Status = 200
 		}
-		_ = x.SendHead()
+		if x.SendHead() == OK && !x.headerOnly {
+			_ = x.WriteBody(nil, true)
+		}
 	}
 	if x.inner.level == 0 && x.stream.flush() != nil {
 		x.fail()
@@ -105,7 +107,7 @@ func (x *Exchange) sendSpecial(status int) Code {
 	if code := x.SendHead(); code != OK {
 		return code
 	}
-	if x.headerOnly || len(body) == 0 {
+	if x.headerOnly {
 		return Done
 	}
 	if err := x.WriteBody(body, true); err != nil {

@@ -302,19 +302,15 @@ func (x *Exchange) sendFileBody() error {
 	return nil
 }
 
-// sendStream passes the body on while it comes. It ends early when the server
-// answers before it has read everything.
+// sendStream passes the body on while it comes; the head does not wait for it.
+// It ends early when the server answers before it has read everything.
 func (x *Exchange) sendStream() error {
 	u := &x.upstream
-	x.bodyRead = true
-	if code := x.expectBody(); code != OK {
-		return &clientError{code}
-	}
 	pooled := pieces.Get().(*[]byte)
 	defer pieces.Put(pooled)
 	buf := *pooled
 	out := append(buf[:0], u.head...)
-	if len(out) > len(buf)/2 { // a head that leaves no room goes first
+	if len(out) > len(buf)/2 || !x.bodyAtHand() {
 		if err := u.conn.Send(out); err != nil {
 			return err
 		}
@@ -345,6 +341,12 @@ func (x *Exchange) sendStream() error {
 			return nil
 		}
 	}
+}
+
+// bodyAtHand says whether some of the body has arrived.
+func (x *Exchange) bodyAtHand() bool {
+	s, ok := x.stream.(*http1Stream)
+	return ok && s.conn.BodyAtHand()
 }
 
 // frameChunk appends a piece of a body, in the form of a chunk if need be.

@@ -130,6 +130,10 @@ func (s *upstreamScratch) state() *upstreamState { return &s.states[len(s.states
 // serveProxy is the handler of proxy_pass.
 func serveProxy(x *Exchange) Code {
 	c := &x.loc.Conf.Proxy
+	if c.target == nil { // an if block that matched later took over, and passes nothing on
+		x.Logf(logAlert, "no upstream configuration")
+		return 500
+	}
 	u := &x.upstream
 	u.begin(&c.upstreamConf)
 	var url upstreamURL
@@ -138,11 +142,8 @@ func serveProxy(x *Exchange) Code {
 	} else if !x.evalTarget(c, &url) {
 		return 500
 	}
-	u.streaming = !c.requestBuffering && c.body == nil && c.passBody && !x.bodyRead && x.hasBody() && (!x.Req.Chunked || !c.http10)
-	if !u.streaming {
-		if code := x.readBody(); code != OK {
-			return code
-		}
+	if code := x.bodyToPass(c); code != OK {
+		return code
 	}
 	if !x.buildRequest(c) {
 		return 500
@@ -158,6 +159,17 @@ func serveProxy(x *Exchange) Code {
 		u.tls = &c.tls
 	}
 	return x.askServers(c)
+}
+
+// bodyToPass reads the body of the request, unless it can be passed on while it
+// comes.
+func (x *Exchange) bodyToPass(c *proxyConf) Code {
+	if c.requestBuffering || c.body != nil || !c.passBody || x.bodyRead || !x.hasBody() || x.Req.Chunked && c.http10 {
+		return x.readBody()
+	}
+	var code Code
+	x.upstream.streaming, code = x.streamBody()
+	return code
 }
 
 // evalTarget evaluates a proxy_pass with variables (ngx_http_proxy_eval).

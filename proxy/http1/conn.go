@@ -344,7 +344,7 @@ func (c *Conn) begin() {
 	c.Err = nil
 	c.Requests++
 	c.KeepAlive = !r.Close && (r.Minor >= 1 || r.KeepAlive) && c.state.Load() != stateClosing
-	c.body, c.ready, c.left, c.wire, c.expecting = noBody, nil, 0, 0, false
+	c.body, c.ready, c.left, c.wire, c.expecting = noBody, nil, 0, 0, r.Expect100
 	if r.Chunked || r.ContentLength > 0 {
 		c.beginBody()
 	}

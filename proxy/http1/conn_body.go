@@ -56,7 +56,6 @@ func (c *Conn) beginBody() {
 		}
 		c.body = chunkedBody
 	}
-	c.expecting = c.Req.Expect100 && len(arrived) == 0
 }
 
 // gather decodes a chunked body in place if all of it has arrived.
@@ -98,9 +97,28 @@ func (c *Conn) Buffered() ([]byte, bool) {
 	return b, true
 }
 
-// ReadBody reads decoded bytes of the body; io.EOF at its end, else a
-// *BodyError. A client that waits for 100 Continue gets it first.
+// BodyAtHand says whether ReadBody has something without waiting for the client.
+func (c *Conn) BodyAtHand() bool { return c.body == readyBody || c.body != noBody && c.start < c.end }
+
+// ReadBody reads decoded bytes of the body, as many as are at hand; io.EOF comes
+// with the last of them, else the error is a *BodyError. A client that waits for
+// 100 Continue gets it first.
 func (c *Conn) ReadBody(p []byte) (int, error) {
+	n, err := c.readBody(p)
+	for before := c.end; err == nil && n < len(p) && c.body > readyBody && c.start < c.end && c.start != before; {
+		before = c.start
+		var m int
+		m, err = c.take(p[n:])
+		n += m
+	}
+	if err == nil && n > 0 && c.body == noBody {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// readBody reads what can be had in one step.
+func (c *Conn) readBody(p []byte) (int, error) {
 	for {
 		switch {
 		case c.body == noBody:
@@ -239,9 +257,9 @@ func (c *Conn) Trailers(fields []Field) ([]Field, error) {
 	return c.chunked.Trailers(fields)
 }
 
-// Expecting says whether the client waits for 100 Continue. If nobody reads the
-// body the connection ends after the answer, for nobody can know whether it will
-// come.
+// Expecting says whether the client has asked for 100 Continue and not got it.
+// If nobody reads a body of which nothing has come, the connection ends after the
+// answer, for nobody can know whether it will come.
 func (c *Conn) Expecting() bool { return c.expecting }
 
 // Continue asks a client that waits for it to send its body.
@@ -273,7 +291,7 @@ func (c *Conn) skipBody() bool {
 	if c.body <= readyBody {
 		return true
 	}
-	if c.expecting || c.body == fixedBody && c.left > maxSkipped {
+	if c.expecting && c.start == c.end || c.body == fixedBody && c.left > maxSkipped {
 		return false
 	}
 	p := c.Out[:cap(c.Out)]
