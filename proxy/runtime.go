@@ -181,14 +181,17 @@ func (r *Runtime) closeVanished(t *Table) {
 }
 
 // drainWithin ends what still runs under an old table when its
-// worker_shutdown_timeout is over.
+// worker_shutdown_timeout is over, and connections of its time that have not got
+// as far as a request.
 func (r *Runtime) drainWithin(limit time.Duration, old *Table) {
 	if limit <= 0 {
 		return
 	}
+	newest := r.clients.accepted.Load()
 	r.drains = append(r.drains, time.AfterFunc(limit, func() {
 		r.clients.each(func(c *client) {
-			if c.life.table.Load() == old && c.life.active.Load() > 0 {
+			busy := c.life.table.Load() == old && c.life.active.Load() > 0
+			if busy || c.id <= newest && c.life.requests.Load() == 0 {
 				c.life.end(true)
 			}
 		})

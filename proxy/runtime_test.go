@@ -406,6 +406,8 @@ func TestDrainTimeout(t *testing.T) {
 	old := r.dial("s")
 	defer old.Close()
 	_, _ = io.WriteString(old, "GET / HTTP/1.0\r\n\r\n")
+	silent := r.dial("s")
+	defer silent.Close()
 	<-arrived
 	if err := r.Reload(r.load("error_log logs/e.log notice; " + site("location / { return 200 new; }"))); err != nil {
 		t.Fatal(err)
@@ -413,6 +415,10 @@ func TestDrainTimeout(t *testing.T) {
 	_ = old.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if b, err := io.ReadAll(old); len(b) > 0 || err != nil {
 		t.Errorf("an old request after worker_shutdown_timeout: %q, %v", b, err)
+	}
+	_ = silent.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if b, err := io.ReadAll(silent); len(b) > 0 || err != nil {
+		t.Errorf("an old connection without a request after worker_shutdown_timeout: %q, %v", b, err)
 	}
 	r.await("logs/e.log", "exited with code 0")
 }
