@@ -77,6 +77,7 @@ type coreConf struct {
 	Sendfile         bool
 
 	ErrorLog *errorLog
+	Names    nameService
 }
 
 // The words of server_tokens, satisfy and others, by index.
@@ -116,6 +117,7 @@ func initCore(c *Conf) {
 		ETag: true, IfModifiedSince: imsExact, MaxRanges: math.MaxInt32, LogNotFound: true,
 		SubrequestBuffer: 4 << 10,
 		ErrorLog:         c.Main.ErrorLog,
+		Names:            nameService{timeout: defaultResolverTimeout},
 	}
 }
 
@@ -201,6 +203,7 @@ func coreCommands() []Command {
 		Flag(Command{Name: "sendfile", In: inHTTPLevels | InLocationIf, Default: "off", Doc: "Sends files by sendfile(2)."}, func(c *Conf) *bool { return &c.Core.Sendfile }),
 		Size(Command{Name: "connection_pool_size", In: InHTTP | InServer, Default: "512", Doc: "Accepted without effect.", Status: NoEffect, Reason: "memory is managed by the Go runtime"}, func(c *Conf) *int64 { return &c.Core.connectionPool }),
 	}
+	rows = append(rows, resolverRows()...)
 	return append(rows, coreIgnored()...)
 }
 

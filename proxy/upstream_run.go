@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -53,7 +54,8 @@ type upstreamScratch struct {
 	trailers []http1.Field
 
 	attempt  upstream.Attempt
-	address  [16]byte // of the client, for ip_hash
+	address  [16]byte     // of the client, for ip_hash
+	resolved []netip.Addr // of the name in a variable
 	watch    *clientWatch
 	watching bool
 }
@@ -100,7 +102,7 @@ func (s *upstreamScratch) recycle() upstreamScratch {
 	clear(s.trailers)
 	return upstreamScratch{
 		head: head, states: s.states[:0], fields: s.fields[:0], kinds: s.kinds[:0], trailers: s.trailers[:0],
-		response: http1.Response{Fields: s.response.Fields[:0]},
+		response: http1.Response{Fields: s.response.Fields[:0]}, resolved: s.resolved[:0],
 	}
 }
 
@@ -149,7 +151,7 @@ func serveProxy(x *Exchange) Code {
 		return 500
 	}
 	if u.vars.dynamic {
-		if code := x.findGroup(&url); code != OK {
+		if code := x.findGroup(c, &url); code != OK {
 			return code
 		}
 	} else {
@@ -196,7 +198,7 @@ func (x *Exchange) evalTarget(c *proxyConf, url *upstreamURL) bool {
 }
 
 // findGroup finds the group that a variable names, or makes one of an address.
-func (x *Exchange) findGroup(url *upstreamURL) Code {
+func (x *Exchange) findGroup(c *proxyConf, url *upstreamURL) Code {
 	u, groups := &x.upstream, x.table.groups
 	host := lower(url.host)
 	g := groups[host]
@@ -207,12 +209,20 @@ func (x *Exchange) findGroup(url *upstreamURL) Code {
 		u.block, u.group = g, g.group
 		return OK
 	}
-	if !url.unix && !url.addr.IsValid() {
-		x.Logf(logError, "no resolver defined to resolve %s", url.host)
-		return 502
+	addresses := []peerAddress{}
+	if url.unix || url.addr.IsValid() {
+		addresses = url.resolve(true)
+	} else {
+		found, code := x.resolveHost(&c.upstreamConf, url.host)
+		if code != OK {
+			return code
+		}
+		for _, a := range found {
+			addresses = append(addresses, inetAddress(a, url.port))
+		}
 	}
 	var peers []upstream.Peer
-	for _, a := range url.resolve(true) {
+	for _, a := range addresses {
 		peers = append(peers, upstream.Peer{Name: a.name, Network: a.network, Address: a.address, Server: url.text, MaxFails: 1, FailTimeout: 10 * time.Second})
 	}
 	group, err := upstream.NewGroup(url.host, peers, upstream.RoundRobin)
