@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"proxyctl/proxy"
 )
@@ -17,6 +18,7 @@ import (
 // replaced, and a demo app answers where nothing listens.
 type localMode struct {
 	out   io.Writer
+	mu    sync.RWMutex // a reload moves ports while requests look them up
 	ports map[uint16]uint16
 	demo  demoApp
 }
@@ -40,6 +42,8 @@ func (m *localMode) address(a netip.AddrPort) netip.AddrPort {
 	if port >= 1024 {
 		return a
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	to, known := m.ports[port]
 	if !known {
 		switch port {
@@ -56,12 +60,17 @@ func (m *localMode) address(a netip.AddrPort) netip.AddrPort {
 }
 
 func (m *localMode) public(port uint16) uint16 {
-	for from, to := range m.ports {
-		if port == from {
-			return to
-		}
+	if to, moved := m.moved(port); moved {
+		return to
 	}
 	return port
+}
+
+func (m *localMode) moved(port uint16) (to uint16, moved bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	to, moved = m.ports[port]
+	return to, moved
 }
 
 func freePort() uint16 {
@@ -95,7 +104,7 @@ func (m *localMode) location(value []byte) []byte {
 	if https {
 		standard, scheme = 443, "https://"
 	}
-	port, moved := m.ports[standard]
+	port, moved := m.moved(standard)
 	if !moved {
 		return value
 	}
