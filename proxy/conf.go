@@ -38,6 +38,8 @@ type Own struct {
 	Content Handler
 	// Script holds the rewrite directives of this level.
 	Script *Script
+	// TryFiles is what try_files says.
+	TryFiles *tryFiles
 }
 
 // child gives the Conf that a block inside a level starts with.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"proxyctl/parser"
 )
 
@@ -142,4 +144,18 @@ func (x *Exchange) path() []byte {
 // "location /img { alias /srv/img/; }".
 func leavesRoot(path []byte) bool {
 	return bytes.Contains(path, []byte("/../")) || bytes.HasSuffix(path, []byte("/.."))
+}
+
+// fileMode asks the system about a file, links followed.
+func (x *Exchange) fileMode(path []byte) (mode uint32, found bool) {
+	var st unix.Stat_t
+	err := unix.Stat(string(path), &st)
+	switch err {
+	case nil:
+		return st.Mode, true
+	case unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG:
+	default:
+		x.Logf(logCrit, "%s", SystemError("stat()", string(path), err))
+	}
+	return 0, false
 }

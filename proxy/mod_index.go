@@ -45,7 +45,7 @@ func setIndex(l *Level, d *parser.Directive) error {
 // serveIndex redirects a folder's URI to the first of its index files that
 // exists.
 func serveIndex(x *Exchange) Code {
-	if x.uri[len(x.uri)-1] != '/' || !x.isMethod("GET") && !x.isMethod("HEAD") && !x.isMethod("POST") {
+	if !x.namesFolder() || !x.isMethod("GET") && !x.isMethod("HEAD") && !x.isMethod("POST") {
 		return Declined
 	}
 	dirTested := false

@@ -368,17 +368,3 @@ func (l *Level) fileCondition(words []parser.Arg) (condition, error) {
 		return (found && test(mode)) == want, nil
 	}, nil
 }
-
-// fileMode asks the system about a file, links followed.
-func (x *Exchange) fileMode(path []byte) (mode uint32, found bool) {
-	var st unix.Stat_t
-	err := unix.Stat(string(path), &st)
-	switch err {
-	case nil:
-		return st.Mode, true
-	case unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG:
-	default:
-		x.Logf(logCrit, "%s", SystemError("stat()", string(path), err))
-	}
-	return 0, false
-}

@@ -23,7 +23,7 @@ func serveStatic(x *Exchange) Code {
 	if !x.isMethod("GET") && !x.isMethod("HEAD") && !x.isMethod("POST") {
 		return 405
 	}
-	if x.uri[len(x.uri)-1] == '/' {
+	if x.namesFolder() {
 		return Declined
 	}
 	path := x.path()

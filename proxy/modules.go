@@ -44,6 +44,8 @@ func modules() []Module {
 		authRequestModule(),
 		mirrorModule(),
 
+		tryFilesModule(),
+
 		// content
 		proxyModule(),
 		indexModule(),

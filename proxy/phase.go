@@ -168,9 +168,12 @@ func (x *Exchange) access() Code {
 	return refused
 }
 
+// namesFolder says whether the URI ends in a slash.
+func (x *Exchange) namesFolder() bool { return len(x.uri) > 0 && x.uri[len(x.uri)-1] == '/' }
+
 // noContent answers when nothing produced content.
 func (x *Exchange) noContent() Code {
-	if n := len(x.uri); n > 0 && x.uri[n-1] == '/' {
+	if x.namesFolder() {
 		x.Logf(logError, "directory index of %q is forbidden", x.path())
 		return 403
 	}
@@ -271,11 +274,15 @@ func (x *Exchange) redirectTo(uri, args []byte) Code {
 	if !x.countRedirect("while internally redirecting to %q", uri) {
 		return 500
 	}
+	if len(uri) == 0 { // Unlike nginx, which goes on and reads what lies before it.
+		x.Logf(logError, "empty URI in internal redirect")
+		return 500
+	}
 	x.uri, x.args, x.extension = uri, args, extension(uri)
 	x.loc = x.server.Level
 	x.enter()
 	x.internal = true
-	x.unparsedValid = false
+	x.unparsedValid, x.addURIToAlias = false, false
 	x.resume = ServerRewrite
 	return Again
 }
@@ -283,6 +290,10 @@ func (x *Exchange) redirectTo(uri, args []byte) Code {
 // redirectToNamed continues in a named location (ngx_http_named_location).
 func (x *Exchange) redirectToNamed(name []byte) Code {
 	if !x.countRedirect("while redirect to named location %q", name) {
+		return 500
+	}
+	if len(x.uri) == 0 {
+		x.Logf(logError, "empty URI in redirect to named location %q", name)
 		return 500
 	}
 	loc := x.server.named[string(name)]

@@ -22,8 +22,10 @@ func (x *Exchange) finalize(code Code) Code {
 			return Done
 		}
 	case code >= 300 || code == 201 || code == 204:
-		if x.special(code) == Again {
-			return Again
+		for code >= 300 || code == 201 || code == 204 { // an error page can fail, too
+			if code = x.special(code); code == Again {
+				return Again
+			}
 		}
 	}
 	if x.failed {
