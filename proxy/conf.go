@@ -25,6 +25,7 @@ type Conf struct {
 	AuthRequest authRequestConf
 	Mirror      mirrorConf
 	Addition    additionConf
+	SSI         ssiConf
 
 	SSL   sslConf
 	HTTP2 http2Conf

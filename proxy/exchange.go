@@ -74,6 +74,7 @@ type Exchange struct {
 	upstream upstreamScratch
 	output   output
 	inner    innerScratch // of subrequests
+	ssi      ssiScratch
 }
 
 // stream is the client's side of an exchange: HTTP/1.x or HTTP/2.

@@ -45,7 +45,7 @@ func (c *additionConf) filter(x *Exchange) Code {
 			}
 			if uri := before; uri != "" {
 				before = ""
-				if err := x.include([]byte(uri), nil); err != nil {
+				if err := x.include([]byte(uri), nil, nil); err != nil {
 					return err
 				}
 			}
@@ -55,7 +55,7 @@ func (c *additionConf) filter(x *Exchange) Code {
 			if err := x.writeUrged(next, p, partEnds); err != nil {
 				return err
 			}
-			if err := x.include([]byte(c.after), nil); err != nil {
+			if err := x.include([]byte(c.after), nil, nil); err != nil {
 				return err
 			}
 			return next(x, nil, true)

@@ -77,7 +77,7 @@ func setAuthRequestSet(l *Level, d *parser.Directive) error {
 
 // handle runs in the access phase (ngx_http_auth_request_handler).
 func (c *authRequestConf) handle(x *Exchange) Code {
-	s, err := x.subrequest([]byte(c.uri), nil, toNobody)
+	s, err := x.subrequest([]byte(c.uri), nil, toNobody, nil)
 	if err != nil {
 		return 500
 	}

@@ -13,6 +13,8 @@ func (x *Exchange) finalize(code Code) Code {
 	switch {
 	case code == Again:
 		return Again
+	case x.inner.stream.instead != nil && x.bodySent == 0 && code != Abort && !x.failed:
+		return x.sendInstead()
 	case code == Abort || code == 408 || code == 444 || code == 499:
 		x.terminate(code)
 		return Done

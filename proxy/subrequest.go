@@ -45,7 +45,12 @@ const (
 	toMemory                    // into memory
 )
 
-var errSubrequest = errors.New("subrequest failed")
+var (
+	// errNoSubrequest: it was not made, which has been logged.
+	errNoSubrequest = errors.New("no subrequest made")
+	// errSubrequest: it ended in a way that the client must see as a break.
+	errSubrequest = errors.New("subrequest failed")
+)
 
 // root is the main request.
 func (x *Exchange) root() *Exchange {
@@ -56,12 +61,14 @@ func (x *Exchange) root() *Exchange {
 }
 
 // subrequest runs a subrequest and returns it when it has ended. The caller
-// looks at what it wants of it and ends it with endSubrequest.
-func (x *Exchange) subrequest(uri, args []byte, to destination) (*Exchange, error) {
+// looks at what it wants of it and ends it with endSubrequest. instead, unless
+// nil, is what it answers if it would answer with an error or an empty body.
+func (x *Exchange) subrequest(uri, args []byte, to destination, instead []byte) (*Exchange, error) {
 	s, err := x.newSubrequest(uri, args, to)
 	if err != nil {
 		return nil, err
 	}
+	s.inner.stream.instead = instead
 	s.inner.parent = x
 	s.inner.slots, s.slots = s.slots, x.slots
 	s.inner.arena, s.arena = s.arena, x.arena
@@ -80,13 +87,13 @@ func (x *Exchange) newSubrequest(uri, args []byte, to destination) (*Exchange, e
 	switch {
 	case x.inner.level >= maxSubrequestDepth:
 		x.Logf(logError, "subrequests cycle while processing \"%s\"", uri)
-		return nil, errSubrequest
+		return nil, errNoSubrequest
 	case root.inner.count >= maxSubrequests:
 		x.Logf(logCrit, "request reference counter overflow while processing \"%s\"", uri)
-		return nil, errSubrequest
+		return nil, errNoSubrequest
 	case x.inner.stream.to == toMemory:
 		x.Logf(logError, "nested in-memory subrequest \"%s\"", uri)
-		return nil, errSubrequest
+		return nil, errNoSubrequest
 	}
 	root.inner.count++
 	s := exchanges.Get().(*Exchange)
@@ -127,8 +134,8 @@ func (x *Exchange) endSubrequest(s *Exchange) {
 }
 
 // include puts the answer of a subrequest into the body of x, at this place.
-func (x *Exchange) include(uri, args []byte) error {
-	s, err := x.subrequest(uri, args, toParent)
+func (x *Exchange) include(uri, args, instead []byte) error {
+	s, err := x.subrequest(uri, args, toParent, instead)
 	if err != nil {
 		return err
 	}
@@ -171,9 +178,30 @@ func (x *Exchange) awaitBackground() {
 
 // subStream is what a subrequest has instead of the client's side.
 type subStream struct {
-	x      *Exchange
-	to     destination
-	memory []byte
+	x       *Exchange
+	to      destination
+	memory  []byte
+	instead []byte
+}
+
+// sendInstead answers with what stands for an error or an empty body
+// (ngx_http_ssi_stub_output).
+func (x *Exchange) sendInstead() Code {
+	body := x.inner.stream.instead
+	x.inner.stream.instead = nil
+	x.headerOnly = false
+	if !x.headSent {
+		p := &x.inner.parent.Out
+		x.Out.Status, x.errorStatus = 200, 0
+		x.Out.ContentLength = -1
+		x.Out.ContentType, x.Out.Charset, x.Out.typeLength = p.ContentType, p.Charset, p.typeLength
+		if code := x.SendHead(); code != OK {
+			x.fail()
+			return Done
+		}
+	}
+	_ = x.WriteBody(body, true)
+	return Done
 }
 
 func (s *subStream) buffered() ([]byte, bool)                         { return nil, true }

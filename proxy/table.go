@@ -20,6 +20,7 @@ type Table struct {
 	logs     map[string]*logSink // by path
 	logPaths []string            // in the order in which they were named
 	slots    int
+	vars     *variables // for those who learn names from what they serve
 	// sessionZones are the sizes of the shared session caches, by name.
 	sessionZones map[string]int64
 	opts         *Options

@@ -111,7 +111,6 @@ func missingReason(name, module string) string {
 		"ngx_http_secure_link_module":         "signed links",
 		"ngx_http_slice_filter_module":        "slices",
 		"ngx_http_split_clients_module":       "split testing",
-		"ngx_http_ssi_filter_module":          "server side includes",
 		"ngx_http_stub_status_module":         "the status page",
 		"ngx_http_sub_filter_module":          "text substitution",
 		"ngx_http_try_files_module":           "try_files",

@@ -36,6 +36,9 @@ func (x *Exchange) switchProtocols(c *proxyConf) Code {
 	t := tunnel{client: client, server: server, idle: c.readTimeout}
 	t.run(early, answer)
 	x.bodySent += t.down.Load()
+	if s, ok := x.stream.(*http1Stream); ok {
+		s.conn.BytesOut += t.down.Load()
+	}
 	u.state().length += t.down.Load()
 	u.conn.BytesIn += t.down.Load()
 	u.conn.BytesOut += t.up.Load()

@@ -159,7 +159,7 @@ func (c *compiler) resolveVariables() {
 		}
 		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y014", hint, "unknown %q variable", v.name)
 	}
-	c.table.slots = c.vars.slots
+	c.table.slots, c.table.vars = c.vars.slots, c.vars
 }
 
 // connect gives a built-in variable its getter.
@@ -182,4 +182,20 @@ func (vs *variables) prefixed(name string) *Variable {
 		}
 	}
 	return nil
+}
+
+// appendVariable appends the variable of a name that is known only now, in
+// lower case (ngx_http_get_variable).
+func (x *Exchange) appendVariable(dst, name []byte) ([]byte, bool) {
+	vs := x.table.vars
+	if v := vs.names[string(name)]; v != nil && v.get != nil {
+		return v.get(dst, x)
+	}
+	if b := vs.builtin[string(name)]; b != nil {
+		return b.Get(dst, x, "")
+	}
+	if b := vs.prefixed(string(name)); b != nil {
+		return b.Get(dst, x, string(name[len(b.Name):]))
+	}
+	return dst, false
 }
