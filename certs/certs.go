@@ -36,6 +36,12 @@ type Options struct {
 	DataDir string
 	// Local issues certificates from a local CA where files are missing.
 	Local bool
+	// ACME says how certificates are obtained that are not in files. It has no
+	// effect with Local.
+	ACME ACME
+	// AsRoot runs a function with the rights that the process was started with:
+	// those that keys can be read with. nil runs it as it is.
+	AsRoot func(func() error) error
 	// Log receives what happens between two calls of Update, with one of
 	// nginx's levels. It may be called from several goroutines; nil is silence.
 	Log func(level, message string)
@@ -49,6 +55,12 @@ func (o *Options) complete() {
 	}
 	if o.Log == nil {
 		o.Log = func(string, string) {}
+	}
+	if o.AsRoot == nil {
+		o.AsRoot = func(f func() error) error { return f() }
+	}
+	if o.Local {
+		o.ACME.Takeover = TakeoverOff
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -84,22 +96,37 @@ func DefaultDataDir() string {
 }
 
 // Check reads every file and says what nginx -t would refuse, each pair once.
-// With Local, missing files are none of it. Nothing is written.
+// With Local, missing files are none of it; those that are going to be replaced
+// by obtained certificates are warnings. Nothing is written.
 func Check(sites []Site, o Options) []Problem {
-	var problems []Problem
-	seen := map[pairKey]bool{}
+	o.complete()
+	entries := map[pairKey]*entry{}
 	for i := range sites {
-		s := &sites[i]
-		for _, k := range s.keys() {
-			if seen[k] {
-				continue
+		for _, k := range sites[i].keys() {
+			if entries[k] == nil {
+				entries[k] = load(k)
 			}
-			seen[k] = true
-			t := load(k).trouble
+		}
+	}
+	wanted := o.ACME.wanted(sites, entries, o.Now())
+	var problems []Problem
+	said := map[pairKey]int{} // index of the problem
+	for i := range sites {
+		for _, k := range sites[i].keys() {
+			t := entries[k].trouble
 			if t == nil || o.Local && t.missing {
 				continue
 			}
-			problems = append(problems, Problem{Site: s.ID, Path: t.path, Message: t.text})
+			p := Problem{Site: sites[i].ID, Path: t.path, Message: t.text}
+			if orders := wanted[i]; len(orders) > 0 {
+				p.Message, p.Warning = awaited(t.text, orders), true
+			}
+			if at, again := said[k]; !again {
+				said[k] = len(problems)
+				problems = append(problems, p)
+			} else if problems[at].Warning && !p.Warning {
+				problems[at] = p
+			}
 		}
 	}
 	return problems

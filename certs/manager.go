@@ -20,14 +20,16 @@ type Manager struct {
 	ca      *localCA // nil without Options.Local
 	served  atomic.Pointer[map[string]*served]
 
-	// certmagic's cache holds the certificates that are obtained, its config
-	// says how. They belong to the Manager alone.
+	// What certmagic keeps in memory belongs to the Manager alone.
 	cache  *certmagic.Cache
-	config *certmagic.Config
+	store  store
+	keeper *keeper
 
 	mu      sync.Mutex // below: Update and the look at the files
 	sites   []Site
+	ports   Ports
 	entries map[pairKey]*entry
+	wants   map[int][]order // what the keeper works on, by index of the site
 
 	stop  chan struct{}
 	ended sync.WaitGroup
@@ -36,10 +38,12 @@ type Manager struct {
 
 // served is what one site shows. It does not change.
 type served struct {
-	certs   []*tls.Certificate // of files, one of a type
-	managed bool               // certmagic has them
-	local   *tls.Certificate   // of the local CA
-	names   []string           // the server_name values local was issued for
+	certs       []*tls.Certificate // of files, one of a type; or obtained
+	bySNI       bool               // certs are for different names
+	local       *tls.Certificate   // of the local CA, or a placeholder
+	placeholder bool
+	names       []string // the server_name values local was issued for
+	waiting     []order  // what is being obtained
 }
 
 // checkPeriod is how often files are looked at, so that a renewal is served
@@ -65,24 +69,26 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	logger := newLogger(o.Log)
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil },
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return nil, errNoCertificate },
 		Logger:           logger,
 	})
-	m.config = certmagic.New(m.cache, certmagic.Config{
-		Storage: &certmagic.FileStorage{Path: filepath.Join(o.DataDir, "certmagic")},
-		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
-		Logger:  logger,
-	})
+	data := newFolder(o.DataDir, o.AsRoot)
+	m.store = store{data.sub("certificates")}
+	m.keeper = newKeeper(&m.options, m.store, &issuer{m.cache, data.sub("accounts"), logger}, m.republish)
 	m.ended.Go(m.follow)
 	return m, nil
 }
 
-// Update makes sites the ones that are served. Every file is read; a pair that
+// Begin has the Manager obtain what is missing. Before, nobody is asked for
+// anything: the process may still be giving up rights.
+func (m *Manager) Begin() { m.keeper.ended.Go(m.keeper.loop) }
+
+// Update makes sites the ones that are served, on ports. Every file is read; a pair that
 // cannot be served keeps the certificate that was read before, which is a
 // warning, and files that are missing are replaced from the local CA. A site
 // without anything to show is an error, and keeps what it had. If ctx ends
 // first, nothing changes.
-func (m *Manager) Update(ctx context.Context, sites []Site) []Problem {
+func (m *Manager) Update(ctx context.Context, sites []Site, ports Ports) []Problem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entries := make(map[pairKey]*entry, len(m.entries))
@@ -99,7 +105,7 @@ func (m *Manager) Update(ctx context.Context, sites []Site) []Problem {
 			entries[k] = e
 		}
 	}
-	m.sites, m.entries = slices.Clone(sites), entries
+	m.sites, m.ports, m.entries = slices.Clone(sites), ports, entries
 	issued := m.publish()
 	return append(m.problems(), issued...)
 }
@@ -108,6 +114,7 @@ func (m *Manager) Update(ctx context.Context, sites []Site) []Problem {
 func (m *Manager) problems() []Problem {
 	var out []Problem
 	said := map[pairKey]bool{}
+	wanted := m.options.ACME.wanted(m.sites, m.entries, m.options.Now())
 	for i := range m.sites {
 		for _, k := range m.sites[i].keys() {
 			e := m.entries[k]
@@ -116,9 +123,12 @@ func (m *Manager) problems() []Problem {
 			}
 			said[k] = true
 			p := Problem{Site: m.sites[i].ID, Path: e.trouble.path, Message: e.trouble.text}
-			if e.cert != nil {
+			switch {
+			case e.cert != nil:
 				p.Message += keptSuffix
 				p.Warning = true
+			case len(wanted[i]) > 0:
+				p.Message, p.Warning = awaited(p.Message, wanted[i]), true
 			}
 			out = append(out, p)
 		}
@@ -135,6 +145,8 @@ func (m *Manager) replaces(e *entry) bool {
 func (m *Manager) publish() (problems []Problem) {
 	old := *m.served.Load()
 	next := make(map[string]*served, len(m.sites))
+	m.wants = m.options.ACME.wanted(m.sites, m.entries, m.options.Now())
+	replaced := m.obtain(m.wants)
 	for i := range m.sites {
 		s := &m.sites[i]
 		now := &served{}
@@ -147,6 +159,9 @@ func (m *Manager) publish() (problems []Problem) {
 			}
 		}
 		before := old[s.ID]
+		if o, ok := replaced[i]; ok {
+			m.replace(s, now, o, before)
+		}
 		if len(now.certs) == 0 && replace {
 			if err := m.issue(s, now, before); err != nil {
 				problems = append(problems, Problem{Site: s.ID, Message: err.Error()})
@@ -164,7 +179,7 @@ func (m *Manager) publish() (problems []Problem) {
 // issue gives a site a certificate of the local CA, the one it has unless that
 // has aged or is for other names.
 func (m *Manager) issue(s *Site, now, before *served) error {
-	if before != nil && before.local != nil && slices.Equal(before.names, s.Names) && !m.ca.due(before.local) {
+	if before != nil && before.local != nil && !before.placeholder && slices.Equal(before.names, s.Names) && !m.ca.due(before.local) {
 		now.local, now.names = before.local, before.names
 		return nil
 	}
@@ -193,7 +208,12 @@ func (m *Manager) follow() {
 // look reads what has changed, and again what could not be read: a renewal
 // flips links one after the other. What it finds is logged once.
 func (m *Manager) look() {
-	for _, n := range m.refresh() {
+	var all []news
+	_ = m.options.AsRoot(func() error {
+		all = m.refresh()
+		return nil
+	})
+	for _, n := range all {
 		m.options.Log(n.level, n.text)
 	}
 }
@@ -215,7 +235,7 @@ func (m *Manager) refresh() []news {
 		m.entries[k] = e
 		changed = changed || e.cert != old.cert
 	}
-	if changed || m.localDue() {
+	if changed || m.localDue() || !sameOrders(m.options.ACME.wanted(m.sites, m.entries, m.options.Now()), m.wants) {
 		for _, p := range m.publish() {
 			all = append(all, news{"error", p.Message})
 		}
@@ -230,7 +250,7 @@ func (m *Manager) localDue() bool {
 		return false
 	}
 	for _, s := range *m.served.Load() {
-		if s.local != nil && m.ca.due(s.local) {
+		if s.local != nil && !s.placeholder && m.ca.due(s.local) {
 			return true
 		}
 	}
@@ -244,31 +264,14 @@ func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.C
 	switch {
 	case s == nil:
 		return nil, errNoCertificate
+	case s.bySNI:
+		return bySNI(s.certs, hello.ServerName), nil
 	case len(s.certs) > 0:
 		return choose(s.certs, hello), nil
-	case s.managed:
-		return m.config.GetCertificate(hello)
 	case s.local != nil:
 		return s.local, nil
 	}
 	return nil, errNoCertificate
-}
-
-// challengePrefix is that of RFC 8555, section 8.3.
-const challengePrefix = "/.well-known/acme-challenge/"
-
-// Challenge gives the answer to an HTTP-01 challenge that this process has
-// open. A host may have a port. Other tokens are none of ours: they may be
-// Certbot's behind us.
-func (m *Manager) Challenge(host, path string) (body string, ok bool) {
-	if !strings.HasPrefix(path, challengePrefix) {
-		return "", false
-	}
-	c, ok := certmagic.GetACMEChallenge(strings.ToLower(host))
-	if !ok || c.HTTP01ResourcePath() != path {
-		return "", false
-	}
-	return c.KeyAuthorization, true
 }
 
 // LocalRoot is the file of the local CA's certificate, "" without one.
@@ -288,6 +291,7 @@ func (m *Manager) Close() {
 	m.close.Do(func() {
 		close(m.stop)
 		m.ended.Wait()
+		m.keeper.close()
 		m.cache.Stop()
 	})
 }

@@ -85,7 +85,7 @@ func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.
 		for code = x.finalize(code); code == Again; {
 			code = x.finalize(x.phases())
 		}
-	} else {
+	} else if !x.answerChallenge() {
 		x.run()
 	}
 	x.awaitBackground()

@@ -45,7 +45,13 @@ type Options struct {
 	// being loaded; nil does not.
 	CheckCertificates func([]CertSite) []CertProblem
 	// UpdateCertificates tells which servers need certificates from now on.
-	UpdateCertificates func([]CertSite)
+	UpdateCertificates func([]CertSite, ChallengePorts)
+	// Challenge gives the answer to an HTTP-01 challenge at a path below
+	// /.well-known/acme-challenge/; ok is false when it is none of ours.
+	Challenge func(host, path string) (body string, ok bool)
+	// ChallengeCertificate gives the certificate that answers a TLS-ALPN-01
+	// challenge, nil when there is none for the name.
+	ChallengeCertificate func(name string) *tls.Certificate
 
 	// MayMiss says that a file without use here need not exist; nil is never.
 	MayMiss func(path string) bool

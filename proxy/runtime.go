@@ -82,7 +82,7 @@ func (r *Runtime) Start(t *Table) error {
 		return err
 	}
 	if r.opts.UpdateCertificates != nil {
-		r.opts.UpdateCertificates(t.certSites())
+		r.opts.UpdateCertificates(t.certSites(), t.challengePorts())
 	}
 	log.logf(logNotice, "%s/%s", r.opts.Product.Name, r.opts.Product.Version)
 	r.table.Store(t)
@@ -119,7 +119,7 @@ func (r *Runtime) Reload(t *Table) error {
 	}
 	t.inheritUpstreams(old)
 	if r.opts.UpdateCertificates != nil {
-		r.opts.UpdateCertificates(t.certSites())
+		r.opts.UpdateCertificates(t.certSites(), t.challengePorts())
 	}
 	pid := os.Getpid()
 	old.onClose(func() {

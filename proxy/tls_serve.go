@@ -103,6 +103,10 @@ func (c *client) serveTLS(nc *sock.Conn) {
 		h.failed(nc, err)
 		return
 	}
+	if isChallenge(conn) {
+		_ = conn.Close()
+		return
+	}
 	h.done(conn)
 	hc := http1.NewConn(conn, nc, h.connConfig(), c.serveHTTP1)
 	c.http1 = http1Stream{client: c, conn: hc}
@@ -143,6 +147,9 @@ func (c *client) newHandshake() *handshake {
 // context that a connection begins with.
 func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	c := h.client
+	if config := c.challengeConfig(hello); config != nil {
+		return config, nil
+	}
 	c.sni, c.sniName = nil, ""
 	server := c.endpoint.fallback
 	if name, _ := parseHost([]byte(hello.ServerName), nil); name.ok && len(name.name) > 0 {

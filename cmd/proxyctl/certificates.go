@@ -10,16 +10,27 @@ import (
 // The seam between proxy and certs: neither knows the other.
 
 func (p *process) certOptions() certs.Options {
-	o := certs.Options{DataDir: p.dataDir, Local: p.local != nil}
+	o := certs.Options{DataDir: p.dataDir, Local: p.local != nil, ACME: p.acme}
 	if o.DataDir == "" {
 		o.DataDir = certs.DefaultDataDir()
 	}
-	o.Log = func(level, message string) {
-		if p.runtime != nil {
-			p.runtime.Logf(proxy.LevelByName(level), "%s", message)
-		}
-	}
 	return o
+}
+
+// readyCertificates makes the owner of the certificates of the process.
+func (p *process) readyCertificates() error {
+	o := p.certOptions()
+	o.AsRoot = p.runtime.AsRoot
+	o.Log = func(level, message string) { p.runtime.Logf(proxy.LevelByName(level), "%s", message) }
+	var err error
+	if p.certs, err = certs.NewManager(o); err != nil {
+		return err
+	}
+	p.options.Certificate = p.certs.Certificate
+	p.options.Challenge = p.certs.Challenge
+	p.options.ChallengeCertificate = p.certs.ChallengeCertificate
+	p.options.UpdateCertificates = p.updateCertificates
+	return nil
 }
 
 // checkCertificates is what loading a configuration asks of the certificates.
@@ -28,8 +39,8 @@ func (p *process) checkCertificates(sites []proxy.CertSite) []proxy.CertProblem 
 }
 
 // updateCertificates reads the certificates of a table that begins to serve.
-func (p *process) updateCertificates(sites []proxy.CertSite) {
-	for _, problem := range p.certs.Update(context.Background(), certSites(sites)) {
+func (p *process) updateCertificates(sites []proxy.CertSite, ports proxy.ChallengePorts) {
+	for _, problem := range p.certs.Update(context.Background(), certSites(sites), certs.Ports(ports)) {
 		p.runtime.Logf(proxy.LogWarn, "%s", problem.Message)
 	}
 }

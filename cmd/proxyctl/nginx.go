@@ -50,7 +50,14 @@ func nginxMain(args []string, stdout, stderr io.Writer) int {
 			return 0
 		}
 	}
-	p := newProcess(o.settings(), stderr)
+	s := o.settings()
+	acme := acmeFromEnvironment().asNginx()
+	var err error
+	if s.acme, err = acme.options(); err != nil {
+		fmt.Fprintln(stderr, "nginx: "+err.Error())
+		return 1
+	}
+	p := newProcess(s, stderr)
 	switch {
 	case o.test:
 		return p.test(o.quiet, o.dump, stdout)

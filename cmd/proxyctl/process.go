@@ -29,7 +29,8 @@ type settings struct {
 	pid        string // where pid goes by default
 	daemon     bool   // what daemon means when the file does not say
 	dataDir    string // "" for the default
-	site       bool   // the file may be a bare site
+	acme       certs.ACME
+	site       bool // the file may be a bare site
 	local      *localMode
 	out        io.Writer // where a site that is served says where to look; nil for nowhere
 }
@@ -127,13 +128,10 @@ func (p *process) fatal(err error) {
 
 // start binds the addresses, readies certificates and writes the pid file.
 func (p *process) start(table *proxy.Table) error {
-	var err error
-	if p.certs, err = certs.NewManager(p.certOptions()); err != nil {
+	p.runtime = proxy.NewRuntime(p.options)
+	if err := p.readyCertificates(); err != nil {
 		return err
 	}
-	p.options.Certificate = p.certs.Certificate
-	p.options.UpdateCertificates = p.updateCertificates
-	p.runtime = proxy.NewRuntime(p.options)
 	if err := p.runtime.Start(table); err != nil {
 		return err
 	}
@@ -145,6 +143,7 @@ func (p *process) start(table *proxy.Table) error {
 		p.runtime.Stop()
 		return err
 	}
+	p.certs.Begin()
 	p.control = listenControl(p.runtime.Logf)
 	p.ready()
 	if p.out != nil {

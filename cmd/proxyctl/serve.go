@@ -16,6 +16,7 @@ import (
 func serveCommand() *cobra.Command {
 	var s settings
 	var local bool
+	var acme acmeSettings
 	cmd := &cobra.Command{
 		Use:   "serve FILE",
 		Short: "Serve an nginx.conf or a site file",
@@ -27,6 +28,9 @@ func serveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conf, err := filepath.Abs(args[0])
 			if err != nil {
+				return err
+			}
+			if s.acme, err = acme.options(); err != nil {
 				return err
 			}
 			s.product, s.conf, s.site = proxyctlProduct(), conf, true
@@ -49,6 +53,7 @@ func serveCommand() *cobra.Command {
 	flags.BoolVar(&local, "local", false, "try the site on this machine, without root and without its certificates")
 	flags.StringVarP(&s.prefix, "prefix", "p", "", "folder that relative paths of files start from (default: the file's folder)")
 	flags.StringVar(&s.dataDir, "data", "", "folder for certificates (default: $PROXYCTL_DATA, /var/lib/proxyctl or ~/.local/share/proxyctl)")
+	acme.flags(flags)
 	return cmd
 }
 

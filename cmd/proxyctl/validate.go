@@ -57,6 +57,10 @@ func validate(name string, offline bool) ([]*parser.Diagnostic, error) {
 		errorLog: "stderr", accessLog: "/dev/stdout",
 	}, io.Discard)
 	p.options.DryRun = true
+	acme := acmeFromEnvironment()
+	if p.acme, err = acme.options(); err != nil {
+		return nil, err
+	}
 	if offline {
 		p.options.CheckCertificates = nil
 		p.options.Offline = true

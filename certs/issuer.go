@@ -1,0 +1,312 @@
+package certs
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
+	"go.uber.org/zap"
+)
+
+// method is a way to prove to an authority that a name is served here.
+type method string
+
+const (
+	byHTTP method = "http-01"
+	byTLS  method = "tls-alpn-01"
+	byDNS  method = "dns-01"
+)
+
+// issuer has certificates issued by certmagic.
+type issuer struct {
+	cache    *certmagic.Cache
+	accounts *folder
+	logger   *zap.Logger
+}
+
+// obtainTimeout is how long an authority may take to make up its mind about a
+// challenge.
+const obtainTimeout = 90 * time.Second
+
+// request is one try to have a certificate issued.
+type request struct {
+	order     *order
+	directory string // of the order's authority, or its staging one
+	method    method
+	at        addrPort // where we listen for the challenge
+	key       crypto.Signer
+	replaces  *x509.Certificate // what is renewed; nil for a first one
+}
+
+// issue gives a chain in PEM.
+func (i *issuer) issue(ctx context.Context, r request) ([]byte, error) {
+	csr, err := signingRequest(r.order.names, r.key)
+	if err != nil {
+		return nil, err
+	}
+	acme, err := i.at(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if r.replaces != nil {
+		ctx = renewal{ctx, r.replaces}
+	}
+	issued, err := acme.Issue(ctx, csr)
+	if err != nil {
+		return nil, err
+	}
+	return issued.Certificate, nil
+}
+
+// at makes certmagic's issuer for one way to prove names at one authority.
+func (i *issuer) at(ctx context.Context, r request) (*certmagic.ACMEIssuer, error) {
+	from := &r.order.from
+	account := i.account(from)
+	config := certmagic.New(i.cache, certmagic.Config{
+		Storage: account, Logger: i.logger, OCSP: certmagic.OCSPConfig{DisableStapling: true},
+	})
+	template := certmagic.ACMEIssuer{
+		CA: r.directory, Email: from.email, Agreed: true, Profile: from.profile,
+		// What we answer is what this process asked for, nothing else.
+		DisableDistributedSolvers: true,
+		DisableHTTPChallenge:      r.method != byHTTP, DisableTLSALPNChallenge: r.method != byTLS,
+		CertObtainTimeout: obtainTimeout, Logger: i.logger,
+		NewAccountFunc: func(ctx context.Context, _ *certmagic.ACMEIssuer, a acme.Account) (_ acme.Account, err error) {
+			a.PrivateKey, err = accountKey(ctx, account, from, r.directory)
+			return a, err
+		},
+	}
+	if r.at.IsValid() { // certmagic makes sure that somebody listens there: it is us
+		template.ListenHost, template.AltHTTPPort, template.AltTLSALPNPort = r.at.Addr().String(), int(r.at.Port()), int(r.at.Port())
+	}
+	if from.eabKeyID != "" && r.directory == from.directory {
+		template.ExternalAccount = &acme.EAB{KeyID: from.eabKeyID, MACKey: from.eabKey}
+	}
+	if from.chain != "" {
+		template.PreferredChains.RootCommonName = []string{from.chain}
+		template.PreferredChains.AnyCommonName = []string{from.chain}
+	}
+	if r.method == byDNS {
+		solver, err := from.dns.solver()
+		if err != nil {
+			return nil, err
+		}
+		template.DNS01Solver = solver
+	}
+	var err error
+	if template.TrustedRoots, err = i.roots(from.rootFile); err != nil {
+		return nil, err
+	}
+	made := certmagic.NewACMEIssuer(config, template)
+	if from.email != "" {
+		// Without one certmagic would take the contact of another account.
+		err = made.PreCheck(ctx, nil, false)
+	}
+	return made, err
+}
+
+// account is the folder of an authority's account.
+func (i *issuer) account(from *authority) *folder {
+	if from.folder != "" {
+		return &folder{path: from.folder, asRoot: i.accounts.asRoot, locks: i.accounts.locks}
+	}
+	return i.accounts.sub(from.id())
+}
+
+func (i *issuer) roots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // the system's
+	}
+	var text []byte
+	err := i.accounts.asRoot(func() (err error) {
+		text, err = os.ReadFile(file)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("certificates to trust the authority by: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("no certificate in %q to trust the authority by", file)
+	}
+	return pool, nil
+}
+
+// accountKey gives the key of an account before it is registered. A key of our
+// own is kept first: registering it once more, after whatever happened in
+// between, finds the account again.
+func accountKey(ctx context.Context, account *folder, from *authority, directory string) (crypto.Signer, error) {
+	if from.accountKey != "" && directory == from.directory {
+		var key crypto.Signer
+		err := account.asRoot(func() (err error) {
+			key, err = readAccountKey(from.accountKey)
+			return err
+		})
+		return key, err
+	}
+	name := "keys/" + safeName(hostOf(directory)) + "-" + digest(directory) + ".pem"
+	text, err := account.Load(ctx, name)
+	if err == nil {
+		key, err := certmagic.PEMDecodePrivateKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("account key %q: %w", account.file(name), err)
+		}
+		return key, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("account key: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	if text, err = certmagic.PEMEncodePrivateKey(key); err != nil {
+		return nil, err
+	}
+	if err := account.Store(ctx, name, text); err != nil {
+		return nil, storageError{err}
+	}
+	return key, nil
+}
+
+// storageError is a failure to keep what must be kept.
+type storageError struct{ err error }
+
+func (e storageError) Error() string { return "cannot be kept in storage: " + e.err.Error() }
+
+func (e storageError) Unwrap() error { return e.err }
+
+// renewal tells certmagic which certificate is replaced, so that the authority
+// counts the order as a renewal (RFC 9773, section 5). certmagic looks for it
+// under a key of a type of its own.
+type renewal struct {
+	context.Context //nolint:containedctx // it is one
+	old             *x509.Certificate
+}
+
+func (r renewal) Value(key any) any {
+	if v := reflect.ValueOf(key); v.Kind() == reflect.String && v.String() == "ari_replaces" {
+		return r.old
+	}
+	return r.Context.Value(key)
+}
+
+// renewalTime asks an authority when it wants a certificate to be renewed (ARI,
+// RFC 9773), and when to ask again. Both are zero if it does not say.
+func (i *issuer) renewalTime(ctx context.Context, o *order, leaf *x509.Certificate) (at, again time.Time, err error) {
+	made, err := i.at(ctx, request{order: o, directory: o.from.directory, method: byHTTP})
+	if err != nil {
+		return at, again, err
+	}
+	c := certmagic.Certificate{}
+	c.Leaf = leaf
+	info, err := made.GetRenewalInfo(ctx, c)
+	if err != nil {
+		return at, again, err
+	}
+	if info.RetryAfter != nil {
+		again = *info.RetryAfter
+	}
+	return info.SelectedTime, again, nil
+}
+
+// keyKind is an algorithm and its size, as in nginx's acme_certificate.
+type keyKind string
+
+const defaultKey keyKind = "ecdsa:256"
+
+// newKey makes a key for a certificate.
+func newKey(kind keyKind) (crypto.Signer, error) {
+	algorithm, size, _ := strings.Cut(string(kind), ":")
+	switch algorithm {
+	case "ecdsa", "":
+		switch size {
+		case "256", "":
+			return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		case "384":
+			return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		case "521":
+			return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+		}
+	case "rsa":
+		bits := 2048
+		if size != "" {
+			bits, _ = strconv.Atoi(size)
+		}
+		if bits >= 2048 && bits <= 8192 {
+			return rsa.GenerateKey(rand.Reader, bits)
+		}
+	}
+	return nil, fmt.Errorf("unsupported key %q", kind)
+}
+
+func signingRequest(names []string, key crypto.Signer) (*x509.CertificateRequest, error) {
+	template := &x509.CertificateRequest{}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, n)
+		}
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificateRequest(der)
+}
+
+// trouble sorts failures by what is to be done.
+type trouble uint8
+
+const (
+	unreachable trouble = iota // try again soon
+	unproven                   // another way to prove the names may do
+	refused                    // it will not change by itself soon
+	limited                    // not before a time
+	unkept                     // our own storage
+)
+
+func classify(err error) trouble {
+	var storage storageError
+	var problem acme.Problem
+	var network *url.Error
+	switch {
+	case errors.As(err, &storage):
+		return unkept
+	case errors.As(err, &problem):
+		switch problem.Type {
+		case acme.ProblemTypeRateLimited:
+			return limited
+		case acme.ProblemTypeBadNonce, acme.ProblemTypeServerInternal:
+			return unreachable
+		case acme.ProblemTypeConnection, acme.ProblemTypeDNS, acme.ProblemTypeTLS, acme.ProblemTypeIncorrectResponse, acme.ProblemTypeUnauthorized:
+			return unproven
+		}
+		if problem.Status >= 500 {
+			return unreachable
+		}
+		return refused
+	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
+		return unreachable
+	case strings.Contains(err.Error(), "solving challenge"), strings.Contains(err.Error(), "no solvers available"):
+		return unproven
+	}
+	return unreachable
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startLimit is ample: it takes a second on a machine that does nothing else.
+const startLimit = 15 * time.Second
+
+// TestTakeover: files that are not there, three names, and an authority. What
+// is obtained is private, survives a restart, and goes on being served when the
+// authority is away.
+func TestTakeover(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "app.site.test www.site.test site.test", dir+"/live/site.test")
+	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	roots := p.roots()
+	first := awaitTrusted(t, roots, p.tlsPort, "www.site.test", startLimit)
+	if got := slices.Sorted(slices.Values(first.DNSNames)); !slices.Equal(got, []string{"app.site.test", "site.test", "www.site.test"}) {
+		t.Errorf("names %q", got)
+	}
+	for _, want := range []string{"asking localhost by http-01", "was obtained from localhost by http-01"} {
+		s.awaitLog(want, time.Second)
+	}
+	if strings.Contains(s.errorLog()+s.out.String(), "PRIVATE") {
+		t.Error("a private key in the log")
+	}
+	checkPrivate(t, filepath.Join(dir, "data"))
+	s.stop(syscall.SIGTERM)
+	p.stop()
+	startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	if again := awaitTrusted(t, roots, p.tlsPort, "www.site.test", startLimit); !again.Equal(first) {
+		t.Error("another certificate after a restart")
+	}
+}
+
+// checkPrivate sees that nobody else can read what is kept.
+func checkPrivate(t *testing.T, dir string) {
+	t.Helper()
+	keys := 0
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if want := map[bool]os.FileMode{true: 0o700, false: 0o600}[d.IsDir()]; info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		if text, _ := os.ReadFile(path); strings.Contains(string(text), "PRIVATE KEY") {
+			keys++
+		}
+		return nil
+	})
+	if err != nil || keys == 0 {
+		t.Errorf("%d keys, %v", keys, err)
+	}
+}
+
+// TestTakeoverByTLS: nobody answers where the authority looks for HTTP-01.
+func TestTakeoverByTLS(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	conf := siteConf(t, dir, testPort(t), p.tlsPort, "site.test", dir+"/live/site.test")
+	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	awaitTrusted(t, p.roots(), p.tlsPort, "site.test", startLimit)
+	s.awaitLog("asking localhost by tls-alpn-01", time.Second)
+}
+
+// TestTakeoverRenews: certificates of seconds are renewed in memory, and no
+// handshake fails meanwhile. The server has given up root's rights.
+func TestTakeoverRenews(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, func(c map[string]any) { c["certificateValidityPeriod"] = 6 })
+	dir := t.TempDir()
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", dir+"/live/site.test")
+	dropRights(t, conf)
+	startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	roots := p.roots()
+	first := awaitTrusted(t, roots, p.tlsPort, "site.test", startLimit)
+	var failures atomic.Int32
+	for end := time.Now().Add(9 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.tlsPort), &tls.Config{ServerName: "site.test", RootCAs: roots})
+		if err != nil {
+			failures.Add(1)
+			t.Error(err)
+			break
+		}
+		_ = c.Close()
+	}
+	last := awaitTrusted(t, roots, p.tlsPort, "site.test", time.Second)
+	if !last.NotAfter.After(first.NotAfter.Add(2 * time.Second)) {
+		t.Errorf("valid until %v, then until %v", first.NotAfter, last.NotAfter)
+	}
+}
+
+// dropRights has a server started by root run as nobody.
+func dropRights(t *testing.T, conf string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), "user root;", "user nobody nogroup;", 1))
+	if err := os.WriteFile(conf, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTakeoverThroughTrouble: an authority that rejects nonces, is away for a
+// while, and a server that is killed in the middle of it. The account stays.
+func TestTakeoverThroughTrouble(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil, "PEBBLE_WFE_NONCEREJECT=50")
+	p.stop()
+	dir := t.TempDir()
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", dir+"/live/site.test")
+	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	s.awaitLog("could not be obtained from localhost", startLimit)
+	if leaf, err := shown(p.tlsPort, "site.test"); err != nil || leaf.Subject.CommonName != "waiting for a certificate" {
+		t.Fatalf("no placeholder: %v %v", leaf, err)
+	}
+	s.stop(syscall.SIGKILL)
+	p.start()
+	s = startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	s.awaitLog("asking localhost by http-01", 15*time.Second)
+	s.stop(syscall.SIGKILL)
+	s = startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	awaitTrusted(t, p.roots(), p.tlsPort, "site.test", 2*startLimit)
+	s.stop(syscall.SIGTERM)
+	keys, _ := filepath.Glob(filepath.Join(dir, "data/accounts/*/keys/*.pem"))
+	if len(keys) != 1 {
+		t.Errorf("account keys %q", keys)
+	}
+}
+
+// TestTakeoverWithoutStorage: nothing can be kept, so nothing is asked for.
+func TestTakeoverWithoutStorage(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "data"), nil, 0o600); err != nil { // no folder can be made there
+		t.Fatal(err)
+	}
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", dir+"/live/site.test")
+	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	s.awaitLog("cannot be kept in storage", startLimit)
+	time.Sleep(time.Second)
+	if n := strings.Count(s.errorLog(), "cannot be kept in storage"); n > 1 {
+		t.Errorf("%d tries within a second", n)
+	}
+	if strings.Contains(p.log.String(), "newAccount") {
+		t.Error("an account was made that cannot be kept")
+	}
+	if _, err := shown(p.tlsPort, "site.test"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTakeoverLeaves: what is in files is served, names that are of one network
+// only are not asked for, and off is off.
+func TestTakeoverLeaves(t *testing.T) {
+	t.Parallel()
+	run := func(name, names string, env ...string) string {
+		dir := t.TempDir()
+		conf := siteConf(t, dir, testPort(t), testPort(t), names, dir+"/live/"+name)
+		s := startServer(t, dir, "nginx", env, "-t", "-c", conf)
+		s.done <- <-s.done
+		return s.out.String()
+	}
+	ca := []string{"PROXYCTL_ACME_CA=https://localhost:1/dir"}
+	for _, names := range []string{"localhost", "_", "~^x", "db.internal", "10.0.0.1", "*.site.test"} {
+		if out := run("a", names, ca...); !strings.Contains(out, "[emerg] cannot load certificate") || !strings.Contains(out, "test failed") {
+			t.Errorf("%s: %s", names, out)
+		}
+	}
+	if out := run("a", "site.test", append(ca, "PROXYCTL_ACME=off")...); !strings.Contains(out, "[emerg] cannot load") {
+		t.Errorf("off: %s", out)
+	}
+	if out := run("a", "site.test"); !strings.Contains(out, "[emerg] cannot load") {
+		t.Errorf("not asked for: %s", out)
+	}
+	out := run("a", "site.test", ca...)
+	if !regexp.MustCompile(`\[warn\] cannot load certificate .*; a certificate for site.test is obtained from localhost`).MatchString(out) || !strings.Contains(out, "test is successful") {
+		t.Errorf("on: %s", out)
+	}
+}
+
+// TestFileComesBack: a file that appears, or is renewed, is served again.
+func TestFileComesBack(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	files := filepath.Join(dir, "live/site.test")
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", files)
+	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
+	awaitTrusted(t, p.roots(), p.tlsPort, "site.test", startLimit)
+	writeTestPair(t, files, "site.test")
+	for from, to := range map[string]string{"c.pem": "fullchain.pem", "k.pem": "privkey.pem"} {
+		if err := os.Rename(filepath.Join(files, from), filepath.Join(files, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGHUP)
+	var leaf *x509.Certificate
+	for range 100 {
+		leaf, _ = shown(p.tlsPort, "site.test")
+		if leaf != nil && leaf.Subject.CommonName == "test" {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("still serving %v", leaf.Subject)
+}
