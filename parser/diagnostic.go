@@ -43,6 +43,8 @@ type Diagnostic struct {
 	// At is the place that nginx names, that of the terminator as a rule; zero
 	// when nginx names none.
 	At Range
+	// Late is true for what nginx meets after it has found the syntax ok.
+	Late bool
 	// Related are further places that explain the problem.
 	Related []Related
 }

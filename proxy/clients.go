@@ -83,17 +83,18 @@ func (s *clientSet) some(f func(*client) bool) {
 	}
 }
 
-// wait returns when no connection is left or ctx is done.
-func (s *clientSet) wait(ctx context.Context) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+// wait returns true when no connection is left, false when ctx is done.
+func (s *clientSet) wait(ctx context.Context) bool {
+	pause := 5 * time.Millisecond
 	for s.open.Load() > 0 {
 		select {
 		case <-ctx.Done():
-			return
-		case <-tick.C:
+			return false
+		case <-time.After(pause):
+			pause = min(pause*9/8, 100*time.Millisecond)
 		}
 	}
+	return true
 }
 
 func (s *clientSet) stats() Stats {
@@ -135,7 +136,8 @@ const (
 
 // onEnd says how the connection is asked to end: graceful lets requests in
 // flight end, abort does not. They are called from other goroutines, must not
-// wait, and may be called when the connection has ended already.
+// wait, and may be called when the connection has ended already. A nil graceful
+// lets the connection go on until onEnd is called again.
 func (f *life) onEnd(graceful, abort func()) {
 	f.mu.Lock()
 	f.graceful, f.abort = graceful, abort
@@ -143,7 +145,9 @@ func (f *life) onEnd(graceful, abort func()) {
 	f.mu.Unlock()
 	switch ending {
 	case endsGracefully:
-		graceful()
+		if graceful != nil {
+			graceful()
+		}
 	case endsAtOnce:
 		abort()
 	case goesOn:
@@ -168,6 +172,13 @@ func (f *life) end(atOnce bool) bool {
 		call()
 	}
 	return !again
+}
+
+// asked says whether the connection has been asked to end.
+func (f *life) asked() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ending != goesOn
 }
 
 // begins counts a request under a table.
@@ -230,7 +241,7 @@ func (r *Runtime) dropIdle(c *client, limit int) bool {
 	most := min(32, max(limit/16, 1))
 	n := most
 	r.clients.some(func(other *client) bool {
-		if other.life.active.Load() == 0 && other.life.end(false) {
+		if other.life.active.Load() == 0 && other.life.end(other.life.requests.Load() == 0) {
 			n--
 		}
 		return n > 0
@@ -256,7 +267,7 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	r.clients.add(c)
 	defer r.clients.remove(c)
 	s := sock.New(nc, r.sweeper)
-	c.life.onEnd(s.Abort, s.Abort)
+	c.life.onEnd(nil, s.Abort) // a handshake is let through to its request
 	if r.closing.Load() {
 		c.life.end(false)
 	}

@@ -301,6 +301,12 @@ func (c *compiler) failLater(sev parser.Severity, where, at parser.Range, code, 
 	c.add(linking, &parser.Diagnostic{Severity: sev, Code: code, Message: fmt.Sprintf(format, args...), Hint: hint, Range: where, At: at})
 }
 
+// failAtStart reports what keeps a server from starting under a configuration
+// whose syntax is right.
+func (c *compiler) failAtStart(code, hint, format string, args ...any) {
+	c.add(linking, &parser.Diagnostic{Severity: parser.Error, Code: code, Message: fmt.Sprintf(format, args...), Hint: hint, Late: true})
+}
+
 // diagnostics sorts what was found into the order in which nginx would have
 // met it: everything said while reading, by place, then the rest as it came.
 func (c *compiler) diagnostics() []*parser.Diagnostic {
@@ -331,7 +337,7 @@ func place(d *parser.Diagnostic) parser.Range {
 // requireEvents says what nginx says of a file without an events block.
 func (c *compiler) requireEvents() {
 	if !c.table.Main.sawEvents {
-		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y020", `add "events {}"`, "no \"events\" section in configuration")
+		c.failAtStart("Y020", `add "events {}"`, "no \"events\" section in configuration")
 	}
 }
 

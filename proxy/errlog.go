@@ -35,6 +35,8 @@ const (
 // The levels that others log at.
 const (
 	LogEmerg  = logEmerg
+	LogAlert  = logAlert
+	LogCrit   = logCrit
 	LogError  = logError
 	LogWarn   = logWarn
 	LogNotice = logNotice

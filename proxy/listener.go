@@ -7,9 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"strconv"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,8 +27,12 @@ type boundSocket struct {
 	first     *socket
 	at        netip.AddrPort
 	listeners []net.Listener // several with reuseport
+	served    int            // how many of them are accepted from
 	binding   atomic.Pointer[binding]
 	closed    atomic.Bool
+	accepting sync.WaitGroup
+	inherited bool // from the process that started this one
+	lasts     bool // its file stays
 }
 
 // binding is whom a socket serves at present.
@@ -46,7 +49,7 @@ const (
 
 // bindAll binds all sockets or none. Addresses in use are tried again for two
 // seconds, for a server that is just ending.
-func bindAll(sockets []*socket, o *Options, log *errorLog) ([]*boundSocket, error) {
+func bindAll(sockets []*socket, t *Table, log *errorLog) ([]*boundSocket, error) {
 	bound := make([]*boundSocket, len(sockets))
 	var last error
 	for try := range bindTries {
@@ -55,7 +58,7 @@ func bindAll(sockets []*socket, o *Options, log *errorLog) ([]*boundSocket, erro
 			if bound[i] != nil {
 				continue
 			}
-			b, err := bind(s, o)
+			b, err := bind(s, t)
 			if err == nil {
 				bound[i] = b
 				continue
@@ -79,10 +82,29 @@ func bindAll(sockets []*socket, o *Options, log *errorLog) ([]*boundSocket, erro
 	return nil, last
 }
 
+// CheckSockets tries to open what t listens on, as nginx -t does: everything
+// but an address in use is an error. Nothing stays open.
+func (t *Table) CheckSockets() error {
+	for _, s := range t.sockets {
+		alone := *s
+		alone.options.reuseport = false // or it would take connections from the server that runs
+		b, err := bind(&alone, t)
+		if err == nil {
+			unbind([]*boundSocket{b})
+		} else if !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+	}
+	return nil
+}
+
 func unbind(bound []*boundSocket) {
 	for _, b := range bound {
 		if b != nil {
 			b.close()
+			if !b.inherited {
+				b.remove()
+			}
 		}
 	}
 }
@@ -98,26 +120,30 @@ func (e *bindError) Error() string { return errorWithCode(e.text, e.err).Error()
 func (e *bindError) Unwrap() error { return e.err }
 
 // bind opens the sockets of one address.
-func bind(s *socket, o *Options) (*boundSocket, error) {
+func bind(s *socket, t *Table) (*boundSocket, error) {
 	b := &boundSocket{key: s.key(), path: s.path, first: s, address: s.fallback.address}
 	at := s.address
-	if o.Address != nil && s.network != "unix" {
-		if moved := o.Address(at); moved != at {
+	if move := t.opts.Address; move != nil && s.network != "unix" {
+		if moved := move(at); moved != at {
 			at = moved
 			b.address = at.String()
 		}
 	}
 	b.at = at
-	if err := b.grow(s); err != nil {
-		b.close()
+	err := b.adopt(s, &t.opts.inherited)
+	if err == nil {
+		err = b.grow(s, &t.Main)
+	}
+	if err != nil {
+		unbind([]*boundSocket{b})
 		return nil, err
 	}
 	return b, nil
 }
 
 // grow opens sockets until there are as many as s wants.
-func (b *boundSocket) grow(s *socket) error {
-	for len(b.listeners) < s.count() {
+func (b *boundSocket) grow(s *socket, m *mainConf) error {
+	for len(b.listeners) < s.count(m) {
 		l, err := b.listen(s, b.at)
 		if err != nil {
 			return err
@@ -127,13 +153,17 @@ func (b *boundSocket) grow(s *socket) error {
 	return nil
 }
 
-// count is how many sockets share the address.
-func (s *socket) count() int {
+// count is how many sockets share the address: with reuseport one for each
+// worker that nginx would have, so that none is left over when it takes them.
+func (s *socket) count(m *mainConf) int {
 	if s.options.reuseport {
-		return runtime.GOMAXPROCS(0)
+		return min(max(m.WorkerProcesses, 1), maxSockets)
 	}
 	return 1
 }
+
+// maxSockets is how many workers nginx can have.
+const maxSockets = 1024
 
 // listen opens one socket.
 func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error) {
@@ -145,9 +175,6 @@ func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error)
 		return raw.Control(func(fd uintptr) { set = s.setOptions(int(fd)) })
 	}}
 	lc.SetMultipathTCP(s.options.multipath)
-	if k := s.options.keepalive; k.set && k.on {
-		lc.KeepAliveConfig = k.config()
-	}
 	l, err := lc.Listen(context.Background(), s.network, at.String())
 	if set != nil {
 		if err == nil {
@@ -158,7 +185,7 @@ func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error)
 	if err != nil {
 		return nil, b.failed(err, s)
 	}
-	if err := setBacklog(l.(*net.TCPListener), s.backlog()); err != nil {
+	if err := setBacklog(l, s.backlog()); err != nil {
 		_ = l.Close()
 		return nil, b.failed(os.NewSyscallError("listen", err), s)
 	}
@@ -211,17 +238,24 @@ func (s *socket) setOptions(fd int) error {
 		on                 bool
 		level, name, value int
 	}
-	v6only := 0
-	if o.ipv6only {
-		v6only = 1
+	number := func(on bool) int {
+		if on {
+			return 1
+		}
+		return 0
 	}
 	for _, p := range []option{
 		{o.reuseport, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
-		{s.network == "tcp6", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only},
+		{s.network == "tcp6", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, number(o.ipv6only)},
 		{o.rcvbuf > 0, unix.SOL_SOCKET, unix.SO_RCVBUF, o.rcvbuf},
 		{o.sndbuf > 0, unix.SOL_SOCKET, unix.SO_SNDBUF, o.sndbuf},
 		{o.fastopen >= 0, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, o.fastopen},
 		{o.deferred, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1},
+		// Accepted sockets begin with what the listening one has.
+		{o.keepalive.set, unix.SOL_SOCKET, unix.SO_KEEPALIVE, number(o.keepalive.on)},
+		{o.keepalive.idle > 0, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, o.keepalive.idle},
+		{o.keepalive.interval > 0, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, o.keepalive.interval},
+		{o.keepalive.probes > 0, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, o.keepalive.probes},
 	} {
 		if !p.on {
 			continue
@@ -233,8 +267,8 @@ func (s *socket) setOptions(fd int) error {
 	return nil
 }
 
-func setBacklog(l *net.TCPListener, n int) error {
-	raw, err := l.SyscallConn()
+func setBacklog(l net.Listener, n int) error {
+	raw, err := l.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -245,8 +279,8 @@ func setBacklog(l *net.TCPListener, n int) error {
 	return failed
 }
 
-// config gives so_keepalive to the net package; what is not said stays the
-// system's.
+// config says so_keepalive in the net package's terms; what is not said stays
+// the system's.
 func (k keepaliveOption) config() net.KeepAliveConfig {
 	seconds := func(n int) time.Duration {
 		if n == 0 {
@@ -262,34 +296,26 @@ func (k keepaliveOption) config() net.KeepAliveConfig {
 }
 
 // renew applies the parameters of a new generation to a socket that stays.
-func (b *boundSocket) renew(r *Runtime, s *socket, log *errorLog) {
+func (b *boundSocket) renew(s *socket, m *mainConf, log *errorLog) {
 	for _, l := range b.listeners {
-		t, ok := l.(*net.TCPListener)
-		if !ok {
-			continue
-		}
-		err := setBacklog(t, s.backlog())
-		if err == nil {
-			err = s.setAgain(t)
+		err := setBacklog(l, s.backlog())
+		if err == nil && s.network != "unix" {
+			err = s.setAgain(l)
 		}
 		if err != nil {
 			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("listen() to %s, backlog %d failed, ignored", b.address, s.backlog()), err))
 		}
 	}
-	known := len(b.listeners)
-	if err := b.grow(s); err != nil {
+	if err := b.grow(s, m); err != nil {
 		log.logf(logAlert, "%v, ignored", err)
-	}
-	for _, l := range b.listeners[known:] {
-		go b.accept(r, l)
 	}
 }
 
 // setAgain sets the options that a bound socket can still take.
-func (s *socket) setAgain(l *net.TCPListener) error {
+func (s *socket) setAgain(l net.Listener) error {
 	bound := *s
 	bound.network = "" // whether IPv6 includes IPv4 is decided when binding
-	raw, err := l.SyscallConn()
+	raw, err := l.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -300,11 +326,12 @@ func (s *socket) setAgain(l *net.TCPListener) error {
 	return failed
 }
 
-// serve accepts connections until the socket is closed.
+// serve accepts connections until the socket is paused or closed.
 func (b *boundSocket) serve(r *Runtime) {
-	for _, l := range b.listeners {
-		go b.accept(r, l)
+	for _, l := range b.listeners[b.served:] {
+		b.accepting.Go(func() { b.accept(r, l) })
 	}
+	b.served = len(b.listeners)
 }
 
 // fileShortage is how long accepting rests when there are no descriptors left.
@@ -317,7 +344,7 @@ func (b *boundSocket) accept(r *Runtime, l net.Listener) {
 			go r.handle(b, nc)
 			continue
 		}
-		if b.closed.Load() || errors.Is(err, net.ErrClosed) {
+		if b.closed.Load() || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		level, pause := logAlert, 10*time.Millisecond
@@ -333,19 +360,36 @@ func (b *boundSocket) accept(r *Runtime, l net.Listener) {
 	}
 }
 
-// close ends the socket, and removes its file.
+// pause ends accepting; new connections wait in the socket's queue.
+func (b *boundSocket) pause() {
+	b.setDeadline(time.Unix(1, 0))
+	b.accepting.Wait()
+	b.setDeadline(time.Time{})
+	b.served = 0
+}
+
+func (b *boundSocket) setDeadline(t time.Time) {
+	for _, l := range b.listeners {
+		if d, ok := l.(interface{ SetDeadline(t time.Time) error }); ok {
+			_ = d.SetDeadline(t)
+		}
+	}
+}
+
+// close ends the socket.
 func (b *boundSocket) close() {
 	b.closed.Store(true)
 	for _, l := range b.listeners {
 		_ = l.Close()
 	}
-	if b.path != "" && len(b.listeners) > 0 {
+}
+
+// remove removes the file of a unix socket that has been closed.
+func (b *boundSocket) remove() {
+	if b.path != "" && len(b.listeners) > 0 && !b.lasts {
 		_ = os.Remove(b.path)
 	}
 }
-
-// cutEnv takes "NAME=value" of the env directive apart.
-func cutEnv(v string) (name, value string, ok bool) { return strings.Cut(v, "=") }
 
 // setPriority gives every thread a priority; further ones inherit it.
 func setPriority(n int, log *errorLog) {

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"proxyctl/parser"
 )
 
 // Where the lines of access logs go: files with and without a buffer, and files
@@ -153,13 +151,13 @@ func (c *compiler) sink(f *logFile) *logSink { return c.table.logs[f.path] }
 // everything else is found right (ngx_init_cycle).
 func (c *compiler) openLogs() {
 	logs := &c.opts.logs
-	if c.opts.DryRun || c.errors > 0 {
+	if c.opts.DryRun || c.opts.NoLogs || c.errors > 0 {
 		return
 	}
 	for _, path := range c.table.logPaths {
 		sink := c.table.logs[path]
 		if err := logs.open(sink.file); err != nil {
-			c.failLater(parser.Error, parser.Range{}, parser.Range{}, "F001", "does the folder exist, and may it be written to?",
+			c.failAtStart("F001", "does the folder exist, and may it be written to?",
 				"%s", SystemError("open()", path, err))
 			return
 		}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -26,6 +27,9 @@ type Options struct {
 	AccessLog string
 	// PID is the pid file when the configuration names none; "" is none.
 	PID string
+	// Console is where messages go too until the server serves; nil is standard
+	// error.
+	Console *os.File
 	// User is whom the server runs as when root has started it and the
 	// configuration does not say, with that account's own group; "" is whoever
 	// started it.
@@ -35,6 +39,9 @@ type Options struct {
 	Daemon bool
 	// DryRun opens no log files: the configuration is looked at, not served.
 	DryRun bool
+	// NoLogs opens only the error log of the command line, not those of the
+	// configuration.
+	NoLogs bool
 	// Offline resolves no names.
 	Offline bool
 
@@ -63,7 +70,8 @@ type Options struct {
 	// Location may change the value of a Location field before it is sent.
 	Location func([]byte) []byte
 
-	logs logs
+	logs      logs
+	inherited inheritance
 }
 
 // Product is what the program calls itself.

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,17 +30,18 @@ type Runtime struct {
 	// sessions are those of TLS, kept across generations.
 	sessions sessionZones
 
-	mu     sync.Mutex // one Start, Reload, Shutdown or Stop at a time
+	mu     sync.Mutex // one Start, Reload, Pause, Shutdown or Stop at a time
 	bound  map[string]*boundSocket
-	drains []*time.Timer // of worker_shutdown_timeout after reloads
+	paused context.CancelFunc // ends the wait for the last connection; nil while serving
+	heir   bool               // another process has the sockets too and keeps their files
 	ended  bool
 }
 
 // NewRuntime makes a runtime that does not serve yet. Until it does, messages
-// at warn and above go to standard error as well.
+// at warn and above go to the console as well.
 func NewRuntime(o *Options) *Runtime {
 	o.logs.program = o.Product.Name
-	o.logs.console.Store(os.Stderr)
+	o.logs.console.Store(cmp.Or(o.Console, os.Stderr))
 	o.openEarlyLog()
 	return &Runtime{opts: o, sweeper: sock.NewSweeper(), bound: map[string]*boundSocket{}}
 }
@@ -61,10 +64,28 @@ func (r *Runtime) Logf(level LogLevel, format string, a ...any) {
 	r.opts.logs.earlyLog().logf(level, format, a...)
 }
 
-// Start binds every address of t and serves. The error says what could not be
-// bound; nothing is bound then, and the error log has it already. The table
-// belongs to the runtime from here on.
+// Note logs what the console is told by somebody else.
+func (r *Runtime) Note(level LogLevel, err error) {
+	log := r.opts.logs.earlyLog()
+	if t := r.table.Load(); t != nil {
+		log = t.Main.ErrorLog
+	}
+	log.quiet(level, err.Error())
+}
+
+// Start binds every address of t and serves.
 func (r *Runtime) Start(t *Table) error {
+	if err := r.Bind(t); err != nil {
+		return err
+	}
+	r.Serve()
+	return nil
+}
+
+// Bind listens on every address of t: connections wait for Serve. The error
+// says what could not be bound; nothing is bound then, and the error log has it
+// already. The table belongs to the runtime from here on.
+func (r *Runtime) Bind(t *Table) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.table.Load() != nil || r.ended {
@@ -85,14 +106,21 @@ func (r *Runtime) Start(t *Table) error {
 		r.opts.UpdateCertificates(t.certSites(), t.challengePorts())
 	}
 	log.logf(logNotice, "%s/%s", r.opts.Product.Name, r.opts.Product.Version)
+	r.opts.inherited.closeRest(log)
 	r.table.Store(t)
 	for _, b := range opened {
 		r.bound[b.key] = b
-		b.serve(r)
 	}
-	log.logf(logNotice, "start worker processes")
-	r.opts.logs.serving()
 	return nil
+}
+
+// Serve accepts connections after Bind.
+func (r *Runtime) Serve() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resume()
+	r.Logf(logNotice, "start worker processes")
+	r.opts.logs.serving()
 }
 
 // Reload serves t instead of the present table. Addresses that stay are kept
@@ -130,10 +158,11 @@ func (r *Runtime) Reload(t *Table) error {
 	r.table.Store(t)
 	for _, b := range opened {
 		r.bound[b.key] = b
-		b.serve(r)
 	}
 	r.closeVanished(t)
-	r.drainWithin(old.Main.WorkerShutdownTimeout, old)
+	r.resume()
+	t.Main.setEnv()
+	r.drainWithin(old.Main.WorkerShutdownTimeout, func(c *client) bool { return c.life.table.Load() == old })
 	old.release()
 	return nil
 }
@@ -147,7 +176,7 @@ func (r *Runtime) openAll(t *Table, log *errorLog) ([]*boundSocket, error) {
 			missing = append(missing, s)
 		}
 	}
-	opened, err := bindAll(missing, r.opts, log)
+	opened, err := bindAll(missing, t, log)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +185,7 @@ func (r *Runtime) openAll(t *Table, log *errorLog) ([]*boundSocket, error) {
 	}
 	for _, s := range t.sockets {
 		if b := r.bound[s.key()]; b != nil {
-			b.renew(r, s, log)
+			b.renew(s, &t.Main, log)
 			b.binding.Store(&binding{t, s})
 		}
 	}
@@ -172,6 +201,10 @@ func (r *Runtime) closeVanished(t *Table) {
 		}
 		delete(r.bound, key)
 		b.close()
+		if b.path != "" && !b.lasts {
+			t.Main.ErrorLog.logf(logWarn, "deleting socket %s", b.path)
+			b.remove()
+		}
 		r.clients.each(func(c *client) {
 			if c.socket == b {
 				c.life.end(false)
@@ -180,22 +213,20 @@ func (r *Runtime) closeVanished(t *Table) {
 	}
 }
 
-// drainWithin ends what still runs under an old table when its
-// worker_shutdown_timeout is over, and connections of its time that have not got
-// as far as a request.
-func (r *Runtime) drainWithin(limit time.Duration, old *Table) {
+// drainWithin ends what still belongs to an old generation when its
+// worker_shutdown_timeout is over: requests, and connections that have not
+// asked for anything since.
+func (r *Runtime) drainWithin(limit time.Duration, old func(*client) bool) {
 	if limit <= 0 {
 		return
 	}
-	newest := r.clients.accepted.Load()
-	r.drains = append(r.drains, time.AfterFunc(limit, func() {
+	time.AfterFunc(limit, func() {
 		r.clients.each(func(c *client) {
-			busy := c.life.table.Load() == old && c.life.active.Load() > 0
-			if busy || c.id <= newest && c.life.requests.Load() == 0 {
+			if old(c) {
 				c.life.end(true)
 			}
 		})
-	}))
+	})
 }
 
 // Shutdown ends gracefully: no new connections, idle ones are closed, requests
@@ -229,12 +260,22 @@ func (r *Runtime) Stop() {
 	}
 }
 
+// closeSockets closes all sockets. The files of unix sockets stay when another
+// process listens on them: the heir of this one, or the one that this one was
+// to replace and that still runs.
 func (r *Runtime) closeSockets() {
 	r.closing.Store(true)
-	for key, b := range r.bound {
-		delete(r.bound, key)
-		b.close()
-	}
+	h := &r.opts.inherited
+	_ = r.AsRoot(func() error {
+		for key, b := range r.bound {
+			delete(r.bound, key)
+			b.close()
+			if theirs := r.heir || b.inherited && os.Getppid() == h.parent; !theirs {
+				b.remove()
+			}
+		}
+		return nil
+	})
 }
 
 // stopTime is how long connections may take to notice that they were closed.
@@ -243,9 +284,6 @@ const stopTime = 2 * time.Second
 // end closes what is left and flushes the logs.
 func (r *Runtime) end(t *Table) {
 	r.ended = true
-	for _, d := range r.drains {
-		d.Stop()
-	}
 	r.clients.each(func(c *client) { c.life.end(true) })
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
@@ -290,14 +328,20 @@ func (r *Runtime) setLimits(m *mainConf, log *errorLog) {
 	if m.WorkerPriority != 0 {
 		setPriority(m.WorkerPriority, log)
 	}
-	for _, v := range m.Env {
-		if name, value, ok := cutEnv(v); ok {
-			_ = os.Setenv(name, value)
-		}
-	}
+	m.setEnv()
 	if m.WorkingDirectory != "" {
 		if err := os.Chdir(m.WorkingDirectory); err != nil {
 			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("chdir(\"%s\") failed", m.WorkingDirectory), err))
+		}
+	}
+}
+
+// setEnv sets what the env directives give a value to, for the binary that may
+// replace this one.
+func (m *mainConf) setEnv() {
+	for _, v := range m.Env {
+		if name, value, ok := strings.Cut(v, "="); ok {
+			_ = os.Setenv(name, value)
 		}
 	}
 }
@@ -316,6 +360,7 @@ func (r *Runtime) Stats() Stats { return r.clients.stats() }
 func (r *Runtime) newClient(b *boundSocket, nc net.Conn) *client {
 	at := b.binding.Load()
 	c := &client{rt: r, conn: nc, socket: b, table: at.table, began: time.Now()}
+	c.life.table.Store(at.table)
 	c.id = r.clients.accepted.Add(1)
 	if at.socket.network == "unix" {
 		c.unix, c.peerName = at.socket.path, "unix:"

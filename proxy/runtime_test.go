@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -308,8 +307,8 @@ func TestReloadFailure(t *testing.T) {
 	if got := r.get("s", "/"); !strings.HasSuffix(got, "old") {
 		t.Errorf("answer %q", got)
 	}
-	s := r.load("events {} http { server { listen " + taken.Addr().String() + "; } }").sockets[0]
-	if _, err := bind(s, r.opts); err == nil || err.Error() != "bind() to "+taken.Addr().String()+" failed (98: Address already in use)" {
+	next := r.load("events {} http { server { listen " + taken.Addr().String() + "; } }")
+	if _, err := bind(next.sockets[0], next); err == nil || err.Error() != "bind() to "+taken.Addr().String()+" failed (98: Address already in use)" {
 		t.Errorf("error %v", err)
 	}
 }
@@ -332,13 +331,13 @@ func TestReusePort(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = free.Close()
-	conf := "events {} http { server { listen " + free.Addr().String() + " backlog=7; location / { return 200 ok; } } }"
+	conf := "worker_processes 3; events {} http { server { listen " + free.Addr().String() + " backlog=7; location / { return 200 ok; } } }"
 	r := run(t, conf)
 	if err := r.Reload(r.load(strings.Replace(conf, "backlog=7", "reuseport", 1))); err != nil {
 		t.Fatal(err)
 	}
 	b := r.bound["tcp4 "+free.Addr().String()]
-	if b == nil || len(b.listeners) != runtime.GOMAXPROCS(0) {
+	if b == nil || len(b.listeners) != 3 {
 		t.Fatalf("sockets: %+v, log: %s", b, r.read("logs/error.log"))
 	}
 	for range 10 {

@@ -65,6 +65,7 @@ func (s *http1Stream) writeInterim(_ *Exchange, status int, fields []http1.Field
 func (s *http1Stream) writeHead(x *Exchange) error {
 	a := &x.Out
 	out := s.conn.Out
+	x.keepAlive = x.keepAlive && !s.conn.Closing()
 	if len(a.StatusLine) > 0 {
 		out = append(append(append(out, "HTTP/1.1 "...), a.StatusLine...), "\r\n"...)
 	} else {

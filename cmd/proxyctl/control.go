@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,11 @@ func (c *control) accept() {
 		if err != nil {
 			return
 		}
+		// Whoever may send the signal may know how it went.
+		if cred := peerOf(conn); cred == nil || cred.Uid != 0 && int(cred.Uid) != os.Getuid() {
+			_ = conn.Close()
+			continue
+		}
 		c.mu.Lock()
 		if len(c.waiting) == maxWaiting {
 			_ = c.waiting[0].Close()
@@ -55,38 +61,51 @@ func (c *control) accept() {
 		}
 		c.waiting = append(c.waiting, conn)
 		c.mu.Unlock()
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write([]byte("ready\n"))
 	}
 }
 
-// finished tells everybody who waits how the reload went.
-func (c *control) finished(err error) {
+// waiters wait for the outcome of one reload.
+type waiters []net.Conn
+
+// begin is the beginning of a reload. Its outcome is for those who wait now:
+// who comes later may have changed the configuration once more.
+func (c *control) begin() waiters {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.waiting
+	c.waiting = nil
+	return w
+}
+
+// finished tells how the reload went.
+func (w waiters) finished(err error) {
 	line := "ok\n"
 	if err != nil {
 		line = "error " + strings.ReplaceAll(err.Error(), "\n", " ") + "\n"
 	}
-	c.mu.Lock()
-	waiting := c.waiting
-	c.waiting = nil
-	c.mu.Unlock()
-	for _, conn := range waiting {
+	for _, conn := range w {
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write([]byte(line))
 		_ = conn.Close()
 	}
 }
 
+// errEnding is what a reload of a server that ends comes to.
+var errEnding = errors.New("the server is shutting down")
+
 func (c *control) close() {
 	if c.listener != nil {
 		_ = c.listener.Close()
 	}
-	c.finished(errors.New("the server has ended"))
+	c.begin().finished(errEnding)
 }
 
 // reloadAnswer is the sender's end; nil when the process has no control socket
 // (a real nginx, another network namespace).
 type reloadAnswer struct {
-	conn   *net.UnixConn
+	conn   net.Conn
 	reader *bufio.Reader
 }
 
@@ -96,30 +115,32 @@ func awaitReload(pid int) *reloadAnswer {
 	if err != nil {
 		return nil
 	}
-	a := &reloadAnswer{conn: conn.(*net.UnixConn)}
-	a.reader = bufio.NewReader(conn)
+	a := &reloadAnswer{conn: conn, reader: bufio.NewReader(conn)}
 	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	line, err := a.reader.ReadString('\n')
-	if err != nil || line != "ready\n" || a.peer() != pid {
+	if cred := peerOf(conn); err != nil || line != "ready\n" || cred == nil || int(cred.Pid) != pid {
 		a.close()
 		return nil
 	}
 	return a
 }
 
-// peer is the process at the other end: a name can be taken by anybody.
-func (a *reloadAnswer) peer() int {
-	raw, err := a.conn.SyscallConn()
+// peerOf tells who is at the other end: a name can be taken by anybody.
+func peerOf(conn net.Conn) *unix.Ucred {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
-		return 0
+		return nil
 	}
-	pid := 0
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
+	var cred *unix.Ucred
+	_ = raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return cred
+}
+
+// reloadError is why a server goes on with its old configuration.
+type reloadError struct{ reason string }
+
+func (e *reloadError) Error() string {
+	return "the new configuration is not served, the old one still is: " + e.reason
 }
 
 // wait gives the outcome of the reload.
@@ -129,11 +150,14 @@ func (a *reloadAnswer) wait(limit time.Duration) error {
 	}
 	_ = a.conn.SetReadDeadline(time.Now().Add(limit))
 	line, err := a.reader.ReadString('\n')
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the server has not reloaded within %v", limit)
+	case err != nil:
+		return errors.New("the server ended before it had reloaded")
 	}
 	if text, failed := strings.CutPrefix(line, "error "); failed {
-		return errors.New(strings.TrimSpace(text))
+		return &reloadError{strings.TrimSpace(text)}
 	}
 	return nil
 }

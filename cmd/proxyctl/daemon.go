@@ -3,17 +3,20 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"strings"
+	"strconv"
 	"syscall"
 )
 
 // daemonEnv tells a started process that it is the daemon: the number of the
-// descriptor on which it reports that it serves.
-const daemonEnv = "PROXYCTL_DAEMON_READY"
-
-func isDaemon() bool { return os.Getenv(daemonEnv) != "" }
+// descriptor on which it reports that it serves. daemonSockets hands it the
+// listening sockets that the starting process had.
+const (
+	daemonEnv     = "PROXYCTL_DAEMON_READY"
+	daemonSockets = "PROXYCTL_DAEMON_SOCKETS"
+)
 
 // detach starts the server again without a terminal and returns when it
 // serves. Descriptors 0 to 2 of the daemon lead nowhere, so that nobody waits
@@ -35,6 +38,14 @@ func (p *process) detach() int {
 	cmd.Args = os.Args
 	cmd.Env = append(os.Environ(), daemonEnv+"=3")
 	cmd.ExtraFiles = []*os.File{write}
+	sockets := ""
+	for _, fd := range p.inherited.fds {
+		sockets += strconv.Itoa(3+len(cmd.ExtraFiles)) + ";"
+		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(fd), "socket"))
+	}
+	if sockets != "" {
+		cmd.Env = append(cmd.Env, daemonSockets+"="+sockets)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	_ = write.Close()
@@ -42,52 +53,30 @@ func (p *process) detach() int {
 		p.fatal(err)
 		return 1
 	}
-	status := 1
 	lines := bufio.NewScanner(read)
 	for lines.Scan() {
 		if lines.Text() == "ready" {
-			status = 0
-			break
+			notify("MAINPID=" + strconv.Itoa(cmd.Process.Pid) + "\nREADY=1")
+			return 0
 		}
 		fmt.Fprintln(p.stderr, lines.Text())
 	}
-	return status
+	return 1
 }
 
-// daemonWriter is where a daemon's messages go until it serves.
-func daemonWriter() *os.File {
-	if !isDaemon() {
-		return os.Stderr
-	}
+// readyPipe is where a daemon's messages go until it serves.
+func readyPipe() *os.File {
 	syscall.CloseOnExec(3)
+	syscall.Umask(0)
 	return os.NewFile(3, "ready")
 }
 
-// ready tells the starting process that the server serves.
+// ready tells whoever started the process that it serves.
 func (p *process) ready() {
-	if isDaemon() {
-		if f, ok := p.stderr.(*os.File); ok {
-			fmt.Fprintln(f, "ready")
-			_ = f.Close()
-		}
+	if p.origin.daemon {
+		fmt.Fprintln(p.stderr, "ready")
+		_ = p.stderr.(io.Closer).Close()
 		return
 	}
-	notifySystemd()
-}
-
-// notifySystemd tells a Type=notify unit that the server serves (sd_notify(3)).
-func notifySystemd() {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return
-	}
-	if strings.HasPrefix(name, "@") {
-		name = "\x00" + name[1:]
-	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer syscall.Close(fd)
-	_ = syscall.Sendto(fd, []byte("READY=1"), 0, &syscall.SockaddrUnix{Name: name})
+	notify("READY=1")
 }

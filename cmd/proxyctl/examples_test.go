@@ -123,7 +123,7 @@ func serveExample(t *testing.T, file string) string {
 	return ""
 }
 
-func freeTestPort(t *testing.T) string {
+func freeTestPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

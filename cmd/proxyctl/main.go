@@ -14,7 +14,7 @@ import (
 
 func main() {
 	if name := filepath.Base(os.Args[0]); name == "nginx" || strings.HasPrefix(name, "nginx-") {
-		os.Exit(nginxMain(os.Args[1:], os.Stdout, daemonWriter()))
+		os.Exit(nginxMain(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	err := rootCommand().Execute()
 	var code exitCode

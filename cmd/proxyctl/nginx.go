@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"proxyctl/parser"
+	"proxyctl/proxy"
 )
 
 // The paths of nginx's own packages.
@@ -189,16 +191,32 @@ Options:
 func (p *process) test(quiet, dump bool, stdout io.Writer) int {
 	file := p.parse()
 	table, diags := p.load(file)
-	failed := p.sayNginx(diags, quiet)
+	late := slices.IndexFunc(diags, func(d *parser.Diagnostic) bool { return d.Late })
+	if late < 0 {
+		late = len(diags)
+	}
+	failed := p.sayNginx(diags[:late], quiet)
 	if !failed {
-		failed = p.testBindings(table)
+		if !quiet {
+			fmt.Fprintf(p.stderr, "nginx: the configuration file %s syntax is ok\n", p.conf)
+		}
+		failed = p.sayNginx(diags[late:], quiet)
+	}
+	if !failed {
+		err := checkPID(table.Main.PID)
+		if err == nil {
+			err = table.CheckSockets()
+		}
+		if failed = err != nil; failed {
+			p.fatal(err)
+			proxy.NewRuntime(p.options).Note(proxy.LogEmerg, err)
+		}
 	}
 	if failed {
 		fmt.Fprintf(p.stderr, "nginx: configuration file %s test failed\n", p.conf)
 		return 1
 	}
 	if !quiet {
-		fmt.Fprintf(p.stderr, "nginx: the configuration file %s syntax is ok\n", p.conf)
 		fmt.Fprintf(p.stderr, "nginx: configuration file %s test is successful\n", p.conf)
 	}
 	if dump {

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"proxyctl/certs"
 	"proxyctl/parser"
@@ -43,12 +39,20 @@ type process struct {
 	runtime *proxy.Runtime
 	certs   *certs.Manager
 	control *control
-	pidFile string
+	signals chan os.Signal
+	pidFile string // "" while there is none
 	context string // the block that a bare site file was put into
+
+	origin    origin
+	inherited inherited
+	successor *successor         // the new binary, from USR2 until one of both ends
+	paused    bool               // by WINCH
+	abort     context.CancelFunc // ends a graceful end at once; nil while serving
+	ended     chan struct{}      // closed at the end of a graceful end
 }
 
 func newProcess(s settings, stderr io.Writer) *process {
-	p := &process{settings: s, stderr: stderr}
+	p := &process{settings: s, stderr: stderr, ended: make(chan struct{})}
 	p.options = &proxy.Options{
 		Product: s.product, Prefix: s.prefix, ConfDir: filepath.Dir(s.conf),
 		ErrorLog: s.errorLog, AccessLog: s.accessLog, PID: s.pid, Daemon: s.daemon,
@@ -88,12 +92,17 @@ func (p *process) load(file *parser.File) (*proxy.Table, []*parser.Diagnostic) {
 
 // serve runs the server until a signal ends it. It returns the exit status.
 func (p *process) serve() int {
-	table, ok := p.loadFirst()
-	if !ok {
-		return 1
-	}
-	if table.Main.Daemon && !isDaemon() {
+	p.origin = findOrigin()
+	p.inherited = inheritedSockets()
+	file := p.parse()
+	if p.origin.daemon {
+		p.stderr = readyPipe()
+	} else if !p.inherited.replaces && daemonWanted(file.Body, p.daemon) {
 		return p.detach()
+	}
+	table, diags := p.load(file)
+	if p.say(diags) {
+		return 1
 	}
 	if err := p.start(table); err != nil {
 		p.fatal(err)
@@ -102,10 +111,18 @@ func (p *process) serve() int {
 	return p.wait()
 }
 
-// loadFirst loads the configuration of a server that is to be started.
-func (p *process) loadFirst() (*proxy.Table, bool) {
-	table, diags := p.load(p.parse())
-	return table, !p.say(diags)
+// daemonWanted looks for the daemon directive. Whether it is right is found
+// out by the process that serves.
+func daemonWanted(body *parser.Block, otherwise bool) bool {
+	for _, d := range body.Items {
+		if d.Name.Value == "daemon" && len(d.Args) == 1 {
+			return d.Args[0].Value != "off"
+		}
+		for _, f := range d.Files {
+			otherwise = daemonWanted(f.Body, otherwise)
+		}
+	}
+	return otherwise
 }
 
 // say prints diagnostics in the style of the command that runs: one line each
@@ -126,25 +143,33 @@ func (p *process) fatal(err error) {
 	fmt.Fprintf(p.stderr, "%s: [emerg] %v\n", p.product.Name, err)
 }
 
-// start binds the addresses, readies certificates and writes the pid file.
+// start binds the addresses, readies certificates, writes the pid file, and
+// serves with the rights of the user directive. From the pid file on, the
+// process can be told something.
 func (p *process) start(table *proxy.Table) error {
+	p.options.Console, _ = p.stderr.(*os.File)
 	p.runtime = proxy.NewRuntime(p.options)
 	if err := p.readyCertificates(); err != nil {
 		return err
 	}
-	if err := p.runtime.Start(table); err != nil {
+	p.inherit()
+	if err := p.runtime.Bind(table); err != nil {
 		return err
 	}
-	if err := p.writePID(table.Main.PID); err != nil {
-		p.runtime.Stop()
-		return err
+	p.signals = listenSignals()
+	p.control = listenControl(p.runtime.Logf)
+	err := p.writePID(table.Main.PID)
+	if err == nil {
+		err = p.runtime.DropRights()
 	}
-	if err := p.runtime.DropRights(); err != nil {
+	if err != nil {
+		p.runtime.Note(proxy.LogEmerg, err)
 		p.runtime.Stop()
+		p.cleanUp()
 		return err
 	}
 	p.certs.Begin()
-	p.control = listenControl(p.runtime.Logf)
+	p.runtime.Serve()
 	p.ready()
 	if p.out != nil {
 		p.announce(table)
@@ -152,49 +177,17 @@ func (p *process) start(table *proxy.Table) error {
 	return nil
 }
 
-// wait serves until a signal ends the process.
-func (p *process) wait() int {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGWINCH)
-	defer p.cleanUp()
-	for s := range signals {
-		switch s {
-		case syscall.SIGHUP:
-			p.control.finished(p.runtime.AsRoot(p.reload))
-		case syscall.SIGUSR1:
-			_ = p.runtime.AsRoot(func() error {
-				p.runtime.ReopenLogs()
-				return nil
-			})
-		case syscall.SIGQUIT:
-			p.shutdown(signals)
-			return 0
-		case syscall.SIGTERM, syscall.SIGINT:
-			p.runtime.Stop()
-			return 0
-		}
-	}
-	return 0
-}
-
-// shutdown ends gracefully; a second signal ends at once.
-func (p *process) shutdown(signals <-chan os.Signal) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		for s := range signals {
-			if s == syscall.SIGTERM || s == syscall.SIGINT {
-				cancel()
-				return
-			}
-		}
-	}()
-	p.runtime.Shutdown(ctx)
-}
-
 // reload puts a new configuration in the place of the old one, or leaves
 // everything as it is and says why.
-func (p *process) reload() error {
+func (p *process) reload() {
+	waiting := p.control.begin()
+	notifyReloading()
+	err := p.runtime.AsRoot(p.reconfigure)
+	waiting.finished(err)
+	notifyReloaded(err)
+}
+
+func (p *process) reconfigure() error {
 	table, diags := p.load(p.parse())
 	for _, d := range diags {
 		level := proxy.LogWarn
@@ -210,89 +203,35 @@ func (p *process) reload() error {
 			return errors.New(text)
 		}
 	}
-	if err := p.runtime.Reload(table); err != nil {
+	old, moved := p.pidFile, table.Main.PID != p.pidFile
+	err := error(nil)
+	if moved {
+		err = p.writePID(table.Main.PID)
+	}
+	if err == nil {
+		err = p.runtime.Reload(table)
+	}
+	switch {
+	case err != nil:
 		p.runtime.Logf(proxy.LogEmerg, "%v", err)
-		return err
-	}
-	if path := table.Main.PID; path != p.pidFile {
-		old := p.pidFile
-		if err := p.writePID(path); err == nil {
-			_ = os.Remove(old)
+		if moved && p.pidFile != old {
+			removePID(p.pidFile)
+			p.pidFile = old
 		}
+		return err
+	case moved:
+		removePID(old)
 	}
+	p.paused = false
 	return nil
 }
 
-func (p *process) writePID(path string) error {
-	if path == "" {
-		return nil
-	}
-	err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
-	if err != nil {
-		return proxy.SystemError("open()", path, err)
-	}
-	p.pidFile = path
-	return nil
-}
-
+// cleanUp is the last that a server does.
 func (p *process) cleanUp() {
-	if p.pidFile != "" {
-		_ = p.runtime.AsRoot(func() error { return os.Remove(p.pidFile) })
-	}
+	_ = p.runtime.AsRoot(func() error {
+		removePID(p.currentPID())
+		return nil
+	})
 	p.control.close()
 	p.certs.Close()
-}
-
-// testBindings does what nginx -t does beyond reading: it opens the pid file.
-func (p *process) testBindings(table *proxy.Table) (failed bool) {
-	path := table.Main.PID
-	if path == "" {
-		return false
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		p.fatal(proxy.SystemError("open()", path, err))
-		return true
-	}
-	_ = f.Close()
-	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
-		_ = os.Remove(path)
-	}
-	return false
-}
-
-// signal sends the running server what -s says.
-func (p *process) signal(name string) int {
-	table, diags := p.load(p.parse())
-	if p.sayNginx(diags, false) {
-		return 1
-	}
-	if err := sendSignal(table.Main.PID, name); err != nil {
-		fmt.Fprintf(p.stderr, "%s: [error] %v\n", p.product.Name, err)
-		return 1
-	}
-	return 0
-}
-
-// sendSignal tells the server whose pid file it is. A reload returns when the
-// new configuration serves, or with the reason why it does not.
-func sendSignal(pidFile, name string) error {
-	text, err := os.ReadFile(pidFile)
-	if err != nil {
-		return proxy.SystemError("open()", pidFile, err)
-	}
-	pid, err := strconv.Atoi(strings.TrimRight(string(text), "\r\n"))
-	if err != nil || pid <= 0 {
-		return fmt.Errorf("invalid PID number %q in %q", strings.TrimRight(string(text), "\r\n"), pidFile)
-	}
-	sig := map[string]syscall.Signal{"stop": syscall.SIGTERM, "quit": syscall.SIGQUIT, "reopen": syscall.SIGUSR1, "reload": syscall.SIGHUP}[name]
-	var answer *reloadAnswer
-	if name == "reload" {
-		answer = awaitReload(pid)
-		defer answer.close()
-	}
-	if err := syscall.Kill(pid, sig); err != nil {
-		return fmt.Errorf("kill(%d, %d) failed (%d: %s)", pid, int(sig), proxy.Errno(err), proxy.SystemText(err))
-	}
-	return answer.wait(30 * time.Second)
 }

@@ -22,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "nginx" {
+		main() // testscript would cut the path off the name, which a new binary is started by
+		os.Exit(0)
+	}
 	testscript.Main(m, map[string]func(){"proxyctl": main, "nginx": main})
 }
 

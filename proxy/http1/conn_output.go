@@ -194,6 +194,9 @@ func (c *Conn) Shutdown() {
 	}
 }
 
+// Closing reports whether Shutdown has been called.
+func (c *Conn) Closing() bool { return c.state.Load() == stateClosing }
+
 // Abort ends the connection without waiting for the current answer. Safe from
 // any goroutine.
 func (c *Conn) Abort() { c.sock.Abort() }
