@@ -26,6 +26,7 @@ type Conf struct {
 	Mirror      mirrorConf
 	Addition    additionConf
 	SSI         ssiConf
+	Gzip        gzipModuleConf
 
 	SSL   sslConf
 	HTTP2 http2Conf

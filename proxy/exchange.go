@@ -75,6 +75,7 @@ type Exchange struct {
 	output   output
 	inner    innerScratch // of subrequests
 	ssi      ssiScratch
+	gzip     gzipScratch
 }
 
 // stream is the client's side of an exchange: HTTP/1.x or HTTP/2.
@@ -118,6 +119,7 @@ type Answer struct {
 	AcceptRanges  bool
 	Chunked       bool
 	Upgrade       bool
+	gzipVary      bool // Vary: Accept-Encoding is sent
 
 	passValidators bool // conditions were answered by the upstream
 	seekable       bool // the handler can send parts in any order

@@ -251,14 +251,14 @@ func (c *logCache) write(path string, p []byte, now time.Time) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, err := c.entry(path, now)
+	file, stays, err := c.open(path, now)
 	if err != nil {
 		return err
 	}
-	if e == nil {
-		return appendOnce(path, p)
+	if !stays {
+		defer file.Close()
 	}
-	if _, err := e.file.Write(p); err != nil {
+	if _, err := file.Write(p); err != nil {
 		return SystemError("write() to", path, err)
 	}
 	return nil
@@ -277,37 +277,37 @@ func appendOnce(path string, p []byte) error {
 	return nil
 }
 
-// entry gives the open file of a name, nil when it is not used often enough to
-// stay open.
-func (c *logCache) entry(path string, now time.Time) (*logEntry, error) {
+// open gives the file of a name, and says whether it stays open: not if it is
+// not used often enough. What cannot be opened takes nobody's place.
+func (c *logCache) open(path string, now time.Time) (file *os.File, stays bool, err error) {
 	c.expire(now)
 	e := c.entries[path]
+	if e != nil {
+		e.used = now
+		e.uses++
+		if e.file != nil && now.Sub(e.checked) >= c.options.valid {
+			e.check(path, now)
+		}
+		if e.file != nil {
+			return e.file, true, nil
+		}
+	}
+	if file, err = appendTo(path); err != nil {
+		return nil, false, SystemError("open()", path, err)
+	}
 	if e == nil {
 		if len(c.entries) >= c.options.max {
 			c.dropOldest()
 		}
-		e = &logEntry{}
+		e = &logEntry{used: now, uses: 1}
 		c.entries[path] = e
 	}
-	e.used = now
-	e.uses++
-	if e.file != nil && now.Sub(e.checked) >= c.options.valid {
-		e.check(path, now)
-	}
-	if e.file != nil {
-		return e, nil
-	}
 	if e.uses < c.options.minUses || c.closed {
-		return nil, nil
-	}
-	file, err := appendTo(path)
-	if err != nil {
-		delete(c.entries, path)
-		return nil, SystemError("open()", path, err)
+		return file, false, nil
 	}
 	e.file, e.checked = file, now
 	e.info, _ = file.Stat()
-	return e, nil
+	return file, true, nil
 }
 
 // check gives up a file that has been renamed or removed.

@@ -76,6 +76,8 @@ type coreConf struct {
 	SubrequestBuffer int64
 	Sendfile         bool
 
+	Gzip gzipConf
+
 	ErrorLog *errorLog
 	Names    nameService
 }
@@ -116,8 +118,8 @@ func initCore(c *Conf) {
 		MSIEPadding: true, Satisfy: satisfyAll, Types: defaultTypes(), DefaultType: "text/plain",
 		ETag: true, IfModifiedSince: imsExact, MaxRanges: math.MaxInt32, LogNotFound: true,
 		SubrequestBuffer: 4 << 10,
-		ErrorLog:         c.Main.ErrorLog,
-		Names:            nameService{timeout: defaultResolverTimeout},
+		Gzip:             gzipConf{Version: 1, Proxied: gzipProxiedOff}, ErrorLog: c.Main.ErrorLog,
+		Names: nameService{timeout: defaultResolverTimeout},
 	}
 }
 
@@ -204,7 +206,7 @@ func coreCommands() []Command {
 		Size(Command{Name: "connection_pool_size", In: InHTTP | InServer, Default: "512", Doc: "Accepted without effect.", Status: NoEffect, Reason: "memory is managed by the Go runtime"}, func(c *Conf) *int64 { return &c.Core.connectionPool }),
 	}
 	rows = append(rows, resolverRows()...)
-	return append(rows, coreIgnored()...)
+	return append(append(rows, gzipCoreCommands()...), coreIgnored()...)
 }
 
 // coreIgnored are the rows whose purpose does not exist here.

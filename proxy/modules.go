@@ -56,6 +56,7 @@ func modules() []Module {
 		headersModule(),
 		additionModule(),
 		ssiModule(),
+		gzipModule(),
 		rangeModule(),
 	}
 }

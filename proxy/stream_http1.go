@@ -133,7 +133,11 @@ func (x *Exchange) appendStandardFields(out []byte) []byte {
 	if a.Chunked {
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
 	}
-	return x.appendConnection(out)
+	out = x.appendConnection(out)
+	if a.gzipVary {
+		out = append(out, "Vary: Accept-Encoding\r\n"...)
+	}
+	return out
 }
 
 func (x *Exchange) appendContentType(out []byte) []byte {

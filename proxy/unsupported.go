@@ -99,7 +99,6 @@ func missingReason(name, module string) string {
 		"ngx_http_geoip_module":               "GeoIP",
 		"ngx_http_grpc_module":                "gRPC",
 		"ngx_http_gunzip_filter_module":       "decompression",
-		"ngx_http_gzip_filter_module":         "compression",
 		"ngx_http_gzip_static_module":         "precompressed files",
 		"ngx_http_image_filter_module":        "image conversion",
 		"ngx_http_limit_conn_module":          "connection limits",
