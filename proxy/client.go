@@ -14,26 +14,27 @@ type rawConn = net.Conn
 
 // client is one client connection.
 type client struct {
-	rt       *Runtime
-	id       uint64 // $connection
-	conn     net.Conn
-	remote   netip.AddrPort
-	local    netip.AddrPort
-	unix     string // path of the unix socket it came in by; "" for TCP
-	socket   *boundSocket
-	endpoint *endpoint
-	table    *Table // that endpoint belongs to
-	tls      *tls.Conn
-	secure   *handshake // what tls came to; nil without
-	insecure bool       // the listener has ssl, and the client does not speak it
-	sni      *Server    // that has the name the client sent in its handshake; nil for none
-	sniName  string
-	began    time.Time
-	requests int
-	http1    http1Stream
-	life     life         // what others see of the connection and do to it
-	watch    *clientWatch // what ends waiting for a server
-	peerName string       // text of remote, made once: $remote_addr
+	rt        *Runtime
+	id        uint64 // $connection
+	conn      net.Conn
+	remote    netip.AddrPort
+	local     netip.AddrPort
+	unix      string // path of the unix socket it came in by; "" for TCP
+	socket    *boundSocket
+	endpoint  *endpoint
+	table     *Table // that endpoint belongs to
+	tls       *tls.Conn
+	secure    *handshake // what tls came to; nil without
+	insecure  bool       // the listener has ssl, and the client does not speak it
+	sni       *Server    // that has the name the client sent in its handshake; nil for none
+	sniName   string
+	began     time.Time
+	requests  int
+	forwarded *forwarded // what the PROXY protocol says; nil for nothing
+	http1     http1Stream
+	life      life         // what others see of the connection and do to it
+	watch     *clientWatch // what ends waiting for a server
+	peerName  string       // text of remote, made once: $remote_addr
 }
 
 // age is how long the connection has existed.

@@ -271,6 +271,10 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	if r.closing.Load() {
 		c.life.end(false)
 	}
+	if c.endpoint.options.proxyProtocol && !c.readForwarded(s) {
+		_ = s.Close()
+		return
+	}
 	if c.endpoint.options.ssl {
 		c.serveTLS(s)
 		return

@@ -159,8 +159,8 @@ func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) e
 		o.ssl = true
 		return nil
 	case "proxy_protocol":
-		return sayAt(a, "U001", "the PROXY protocol is not read yet; without it client addresses would be those of the balancer",
-			"the \"proxy_protocol\" parameter is not supported by proxyctl")
+		o.proxyProtocol = true
+		return nil
 	case "http2":
 		l.warnAt(d, a, "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead")
 		o.http2 = true

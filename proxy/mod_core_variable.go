@@ -22,7 +22,7 @@ import (
 
 // coreVariables gives all of them.
 func coreVariables() []Variable {
-	return slices.Concat(uriVariables(), requestVariables(), fileVariables(), clientVariables(), serverVariables(),
+	return slices.Concat(uriVariables(), requestVariables(), fileVariables(), clientVariables(), proxyProtocolVariables(), serverVariables(),
 		answerVariables(), timeVariables(), prefixVariables())
 }
 
@@ -223,10 +223,6 @@ func clientVariables() []Variable {
 			return append(dst, '.')
 		}),
 	}
-	none := func(dst []byte, _ *Exchange) ([]byte, bool) { return dst, false }
-	for _, name := range []string{"addr", "port", "server_addr", "server_port"} {
-		vars = append(vars, readOnly("proxy_protocol_"+name, none))
-	}
 	for i, name := range []string{"rtt", "rttvar", "snd_cwnd", "rcv_space"} {
 		vars = append(vars, readOnly("tcpinfo_"+name, func(dst []byte, x *Exchange) ([]byte, bool) {
 			return x.client.appendTCPInfo(dst, i)
@@ -371,7 +367,6 @@ func prefixVariables() []Variable {
 		}},
 		{Name: "cookie_", Prefix: true, Get: appendCookie},
 		{Name: "arg_", Prefix: true, Get: appendArgument},
-		{Name: "proxy_protocol_tlv_", Prefix: true, Get: func(dst []byte, _ *Exchange, _ string) ([]byte, bool) { return dst, false }},
 	}
 }
 

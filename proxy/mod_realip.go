@@ -146,7 +146,10 @@ func (c *realipConf) handle(x *Exchange) Code {
 				break
 			}
 		}
-	case realipProxyProtocol: // nothing is known of the protocol's header
+	case realipProxyProtocol:
+		if f := x.client.forwarded; f != nil && c.trusts(s.addr.Addr()) {
+			s.addr, s.found = f.from, true
+		}
 	}
 	if s.found {
 		x.realip = s.addr

@@ -81,7 +81,7 @@ func (c *client) serveTLS(nc *sock.Conn) {
 	if err != nil {
 		t.free()
 		_ = nc.Close()
-		c.noHandshake(nc, err)
+		c.endedEarly(nc, tlsHandshaking, err)
 		return
 	}
 	t.head = (*t.buf)[:n]
@@ -116,19 +116,6 @@ func (c *client) serveTLS(nc *sock.Conn) {
 
 // tlsHandshaking is what a connection does before its first request.
 const tlsHandshaking = "SSL handshaking"
-
-// noHandshake logs a connection that ended before its first byte.
-func (c *client) noHandshake(nc *sock.Conn, err error) {
-	switch {
-	case nc.Aborted():
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.logf(logInfo, tlsHandshaking, "client timed out (110: Connection timed out)")
-	case errors.Is(err, io.EOF):
-		c.logf(logInfo, tlsHandshaking, "client closed connection")
-	default:
-		c.logf(logInfo, tlsHandshaking, "%v", errorWithCode("recv() failed", err))
-	}
-}
 
 // newHandshake prepares the handshake of a connection.
 func (c *client) newHandshake() *handshake {

@@ -156,6 +156,32 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.n, c.err
 }
 
+// Peek is Read that leaves what it reads to be read again. Only for a Conn that
+// is Raw.
+func (c *Conn) Peek(p []byte) (int, error) {
+	if c.raw == nil {
+		return 0, errors.ErrUnsupported
+	}
+	c.begin(&c.reads)
+	c.in, c.n, c.err = p, 0, nil
+	err := c.wait(&c.reads, c.raw.Read, c.peekStep)
+	c.reads.deadline.Store(0)
+	c.in = nil
+	if err != nil {
+		return 0, err
+	}
+	return c.n, c.err
+}
+
+func (c *Conn) peekStep(fd uintptr) bool {
+	n, e := peek(int(fd), c.in)
+	if e == syscall.EAGAIN {
+		return false
+	}
+	c.n, c.err = readResult(n, e)
+	return true
+}
+
 func (c *Conn) readStep(fd uintptr) bool {
 	n, e := read(int(fd), c.in)
 	if e == syscall.EAGAIN {

@@ -32,6 +32,20 @@ func transferBytes(call uintptr, fd int, p []byte) (int, syscall.Errno) {
 	}
 }
 
+// peek reads what a socket holds and leaves it there.
+func peek(fd int, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, err := unix.Recvfrom(fd, p, unix.MSG_PEEK)
+		var e syscall.Errno
+		if !errors.As(err, &e) {
+			return n, 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
 // events asks poll(2), without waiting, which of the events hold for a socket.
 // POLLHUP and POLLERR are always among them.
 func events(fd int, which int16) int16 {
