@@ -308,7 +308,7 @@ func (x *Exchange) describe(p []byte) []byte {
 
 // logf logs a message about a connection that is not in a request: action says
 // what was being done, "" for nothing (ngx_http_log_error without a request).
-func (c *client) logf(level logLevel, action, format string, a ...any) { //nolint:unparam // there are other actions to come
+func (c *client) logf(level logLevel, action, format string, a ...any) {
 	e := c.endpoint.fallback.Level.Conf.Core.ErrorLog
 	if e == nil || level > e.most {
 		return
