@@ -23,8 +23,8 @@ type Site struct {
 }
 
 // Pair is an ssl_certificate and its ssl_certificate_key: absolute paths, or
-// "data:" with the PEM text after it. PasswordFile is ssl_password_file, ""
-// without one.
+// "data:" with the PEM text after it. PasswordFile is ssl_password_file, the same
+// way, "" without one.
 type Pair struct {
 	Cert, Key, PasswordFile string
 }

@@ -275,14 +275,9 @@ const maxPasswordLine = 4096
 // readPasswords reads ssl_password_file: one a line, each is tried in turn; a
 // file of empty lines holds one empty password (ngx_ssl_read_password_file).
 func readPasswords(path string) ([][]byte, error) {
-	f, err := openFile(path)
+	text, err := readPasswordFile(path)
 	if err != nil {
-		return nil, &loadError{path: path, text: "open() " + quote(path) + " failed (" + systemError(err) + ")", missing: absent(err)}
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil {
-		return nil, &loadError{path: path, text: "read() " + quote(path) + " failed (" + systemError(err) + ")"}
+		return nil, err
 	}
 	var out [][]byte
 	for line := range bytes.SplitSeq(text, []byte{'\n'}) {
@@ -297,4 +292,20 @@ func readPasswords(path string) ([][]byte, error) {
 		out = [][]byte{nil}
 	}
 	return out, nil
+}
+
+func readPasswordFile(path string) ([]byte, error) {
+	if text, inline := strings.CutPrefix(path, "data:"); inline { // of a pipe, which can be read only once
+		return []byte(text), nil
+	}
+	f, err := openFile(path)
+	if err != nil {
+		return nil, &loadError{path: path, text: "open() " + quote(path) + " failed (" + systemError(err) + ")", missing: absent(err)}
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return nil, &loadError{path: path, text: "read() " + quote(path) + " failed (" + systemError(err) + ")"}
+	}
+	return text, nil
 }

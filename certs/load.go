@@ -45,6 +45,10 @@ const (
 	errPKCS12   = "error:11800074:PKCS12 routines::pkcs12 cipherfinal error:"
 )
 
+// Load reads a pair as nginx would, without keeping it. lax is Site.Lax. The
+// error is worded as nginx with OpenSSL words it.
+func Load(p Pair, lax bool) (*tls.Certificate, error) { return loadPair(p, lax) }
+
 // loadPair reads a certificate chain and its key, in the order and with the
 // checks of nginx's ngx_ssl_certificate. lax leaves out OpenSSL's minimum of
 // strength. The Leaf is nil where only crypto/x509 finds fault with it: nginx

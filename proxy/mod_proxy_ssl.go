@@ -1,15 +1,12 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,17 +18,20 @@ import (
 
 // proxyTLS is what the directives say, and what they come to.
 type proxyTLS struct {
-	verify      bool
-	serverName  bool
-	reuse       bool
-	name        *Value
-	trusted     string
-	crl         string
-	certificate *Value
-	key         *Value
-	protocols   uint32
-	ciphers     string
-	depth       int
+	verify       bool
+	serverName   bool
+	reuse        bool
+	name         *Value
+	trusted      string
+	crl          string
+	certificate  *Value
+	key          *Value
+	cache        *certCache
+	passwordFile string
+	protocols    uint32
+	ciphers      string
+	commands     *tlsCommands
+	depth        int
 
 	client *upstreamTLS // made of all this, shared by the levels that say the same
 }
@@ -40,17 +40,14 @@ type proxyTLS struct {
 type upstreamTLS struct {
 	from    proxyTLS // the settings it was made of
 	config  *tls.Config
-	pool    *x509.CertPool
-	revoked *revocations
-	verify  bool
-	depth   int
-	key     string // names the settings: connections kept under others are not taken
-	dynamic bool   // the certificate's name holds variables
-	folder  string
+	trust   *trust      // nil: servers are not verified
+	source  *certSource // of a certificate whose name holds variables; nil for others
+	key     string      // names the settings: connections kept under others are not taken
+	sending bool        // the name of the server is sent
 }
 
 func defaultProxyTLS() proxyTLS {
-	return proxyTLS{reuse: true, depth: 1, protocols: 1<<4 | 1<<5, ciphers: "DEFAULT"}
+	return proxyTLS{reuse: true, depth: 1, protocols: protocolTLS12 | protocolTLS13, ciphers: "DEFAULT"}
 }
 
 func tlsProtocolWords() []string {
@@ -71,12 +68,24 @@ func proxySSLCommands() []Command {
 		Flag(Command{Name: "proxy_ssl_session_reuse", In: in, Default: "on", Doc: "Resumes TLS sessions."}, set(func(t *proxyTLS) *bool { return &t.reuse })),
 		ValueOf(Command{Name: "proxy_ssl_name", In: in, Syntax: "name", Default: "$proxy_host", Doc: "Sets the name that the certificate must have."}, func(c *Conf) **Value { return &c.Proxy.tls.name }),
 		Text(Command{Name: "proxy_ssl_trusted_certificate", In: in, Syntax: "file", Doc: "Sets the certificates that are trusted."}, text(func(t *proxyTLS) *string { return &t.trusted })),
-		Text(Command{Name: "proxy_ssl_crl", In: in, Syntax: "file", Doc: "Sets a list of revoked certificates."}, text(func(t *proxyTLS) *string { return &t.crl })),
+		Text(Command{Name: "proxy_ssl_crl", In: in, Syntax: "file", Doc: "Sets the lists of revoked certificates."}, text(func(t *proxyTLS) *string { return &t.crl })),
 		ValueOf(Command{Name: "proxy_ssl_certificate", In: in, Syntax: "file", Doc: "Sets the certificate shown to the server."}, func(c *Conf) **Value { return &c.Proxy.tls.certificate }),
 		ValueOf(Command{Name: "proxy_ssl_certificate_key", In: in, Syntax: "file", Doc: "Sets the key of that certificate."}, func(c *Conf) **Value { return &c.Proxy.tls.key }),
+		{
+			Name: "proxy_ssl_certificate_cache", In: in, Args: "1-3", Syntax: "off | max=N [inactive=time] [valid=time]", Default: "off", Doc: "Keeps certificates whose names hold variables.",
+			Set: setCertificateCache(func(c *Conf) **certCache { return &c.Proxy.tls.cache }),
+		},
+		{
+			Name: "proxy_ssl_password_file", In: in, Args: "1", Syntax: "file", Doc: "Sets the file with the passphrases of keys.",
+			Set: setPasswordFile(text(func(t *proxyTLS) *string { return &t.passwordFile })),
+		},
 		Bits(Command{Name: "proxy_ssl_protocols", In: in, Default: "TLSv1.2 TLSv1.3", Doc: "Sets the versions of TLS."}, tlsProtocolWords(), func(c *Conf) *uint32 { return &c.Proxy.tls.protocols }),
-		Text(Command{Name: "proxy_ssl_ciphers", In: in, Syntax: "ciphers", Default: "DEFAULT", Doc: "Accepted without effect.", Status: NoEffect, Reason: "Go's TLS library offers its own list of safe ciphers"}, text(func(t *proxyTLS) *string { return &t.ciphers })),
+		Text(Command{Name: "proxy_ssl_ciphers", In: in, Syntax: "ciphers", Default: "DEFAULT", Doc: "Sets the ciphers of TLS 1.2 and before, as OpenSSL names them."}, text(func(t *proxyTLS) *string { return &t.ciphers })),
 		Number(Command{Name: "proxy_ssl_verify_depth", In: in, Default: "1", Doc: "Sets how long the chain of certificates may be."}, func(c *Conf) *int { return &c.Proxy.tls.depth }),
+		{
+			Name: "proxy_ssl_conf_command", In: in, Args: "2", Repeat: true, Syntax: "name value", Doc: "Runs a configuration command of OpenSSL.",
+			Set: setConfCommand(func(c *Conf) **tlsCommands { return &c.Proxy.tls.commands }),
+		},
 	}
 }
 
@@ -91,92 +100,90 @@ func (c *proxyConf) finishTLS(l *Level) error {
 	if t.client != nil && t.client.from == settings {
 		return nil
 	}
-	u := &upstreamTLS{from: settings, verify: t.verify, depth: t.depth, folder: l.c.opts.ConfDir}
-	u.config = &tls.Config{
-		InsecureSkipVerify: true, // verification is done by check, in nginx's words
-		MinVersion:         protocolVersion(t.protocols, false),
-		MaxVersion:         protocolVersion(t.protocols, true),
-	}
-	if t.reuse {
-		u.config.ClientSessionCache = tls.NewLRUClientSessionCache(64)
-	}
-	if err := u.loadCertificate(t); err != nil {
-		return err
+	u := &upstreamTLS{from: settings, sending: t.serverName}
+	u.key = fmt.Sprintf("%p", u)
+	if err := u.configure(l.c.opts, t); err != nil {
+		return say("%s", err)
 	}
 	if t.verify {
-		if err := u.loadTrusted(t); err != nil {
-			return err
+		if err := u.readTrusted(l.c.opts, t); err != nil {
+			return say("%s", err)
 		}
 	}
-	u.key = fmt.Sprintf("%p", u)
 	t.client = u
 	return nil
 }
 
-// file makes a path of the configuration's folder absolute.
-func (u *upstreamTLS) file(name string) string {
-	if filepath.IsAbs(name) {
-		return name
+// configure checks in the order of ngx_http_proxy_set_ssl.
+func (u *upstreamTLS) configure(o *Options, t *proxyTLS) error {
+	tuned := tlsSettings{versions: t.protocols & protocolsServed, ciphers: t.ciphers, curves: "auto", tickets: true, opts: o}
+	if err := t.commands.apply(&tuned); err != nil {
+		return err
 	}
-	return filepath.Join(u.folder, name)
+	u.config = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // verification is done by check, in nginx's words
+	u.config.MinVersion, u.config.MaxVersion = protocolLimits(tuned.versions)
+	var err error
+	if u.config.CipherSuites, err = cipherSuites(tuned.ciphers, tuned.versions); err != nil {
+		return err
+	}
+	if u.config.CurvePreferences, err = curves(tuned.curves); err != nil {
+		return err
+	}
+	if t.reuse && tuned.tickets {
+		u.config.ClientSessionCache = tls.NewLRUClientSessionCache(64)
+	}
+	return u.readCertificate(o, t, &tuned)
 }
 
-// protocolVersion gives the lowest or highest version of a set. Versions before
-// TLS 1.0 exist in no library any more.
-func protocolVersion(set uint32, highest bool) uint16 {
-	versions := [...]uint16{0, 0, tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13}
-	found := uint16(0)
-	for i, v := range versions {
-		if v != 0 && set&(1<<i) != 0 && (found == 0 || highest) {
-			found = v
+// readCertificate reads what is shown to servers, or prepares for reading it.
+func (u *upstreamTLS) readCertificate(o *Options, t *proxyTLS, tuned *tlsSettings) error {
+	pair := CertPair{PasswordFile: t.passwordFile}
+	if v := t.certificate; v != nil {
+		name, static := v.Static()
+		if t.key == nil && (!static || name != "") {
+			return fmt.Errorf("no \"proxy_ssl_certificate_key\" is defined for certificate %q", v.source())
+		}
+		if !static || name != "" {
+			key, staticKey := t.key.Static()
+			if !static || !staticKey {
+				u.source = &certSource{certificate: v, key: t.key, passwordFile: t.passwordFile, cache: t.cache, lax: lowSecurityLevel(tuned.ciphers), opts: o}
+				return nil
+			}
+			pair.Certificate, pair.Key = o.certificateFile(name), o.certificateFile(key)
 		}
 	}
-	return found
-}
-
-func (u *upstreamTLS) loadCertificate(t *proxyTLS) error {
-	if t.certificate == nil {
+	if tuned.pair.Certificate != "" {
+		pair.Certificate, pair.Key = tuned.pair.Certificate, cmp.Or(tuned.pair.Key, tuned.pair.Certificate)
+	}
+	if pair.Certificate == "" {
 		return nil
 	}
-	name, static := t.certificate.Static()
-	if static && name == "" {
-		return nil
-	}
-	if t.key == nil {
-		return say("no \"proxy_ssl_certificate_key\" is defined for certificate %q", name)
-	}
-	key, staticKey := t.key.Static()
-	if u.dynamic = !static || !staticKey; u.dynamic {
-		return nil
-	}
-	cert, err := tls.LoadX509KeyPair(u.file(name), u.file(key))
+	cert, err := o.loadCertificate(pair, lowSecurityLevel(tuned.ciphers))
 	if err != nil {
-		return say("cannot load certificate %q: %s", u.file(name), err)
+		return err
 	}
-	u.config.Certificates = []tls.Certificate{cert}
+	u.show(u.config, cert)
 	return nil
 }
 
-func (u *upstreamTLS) loadTrusted(t *proxyTLS) error {
+// show has a certificate shown to every server that asks for one, whatever
+// authorities it names, as OpenSSL does.
+func (u *upstreamTLS) show(config *tls.Config, cert *tls.Certificate) {
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+}
+
+func (u *upstreamTLS) readTrusted(o *Options, t *proxyTLS) error {
 	if t.trusted == "" {
-		return say("no proxy_ssl_trusted_certificate for proxy_ssl_verify")
+		return errors.New("no proxy_ssl_trusted_certificate for proxy_ssl_verify")
 	}
-	data, err := os.ReadFile(u.file(t.trusted))
-	if err != nil {
-		return say("cannot load certificate %q: %s", u.file(t.trusted), err)
-	}
-	u.pool = x509.NewCertPool()
-	if !u.pool.AppendCertsFromPEM(data) {
-		return say("no certificates in %q", u.file(t.trusted))
+	u.trust = newTrust(t.depth, x509.ExtKeyUsageServerAuth)
+	if _, err := u.trust.read(o.confRelative(t.trusted)); err != nil {
+		return err
 	}
 	if t.crl == "" {
 		return nil
 	}
-	u.revoked, err = loadRevocations(u.file(t.crl))
-	if err != nil {
-		return say("cannot load CRL %q: %s", u.file(t.crl), err)
-	}
-	return nil
+	return u.trust.readRevoked(o.confRelative(t.crl))
 }
 
 // connection gives the configuration of one connection: with its server name
@@ -188,22 +195,24 @@ func (u *upstreamTLS) connection(x *Exchange, t *proxyTLS, fallback string) (*tl
 	}
 	name = withoutPort(name)
 	config := u.config
-	sni := t.serverName && name != "" && name[0] != '[' && !isAddress(name)
-	if !sni && !u.dynamic {
+	sni := u.sending && name != "" && name[0] != '[' && !isAddress(name)
+	if !sni && u.source == nil {
 		return config, name, nil
 	}
 	config = config.Clone()
 	if sni {
 		config.ServerName = name
 	}
-	if u.dynamic {
-		if file := t.certificate.String(x); file != "" {
-			cert, err := tls.LoadX509KeyPair(u.file(file), u.file(t.key.String(x)))
-			if err != nil {
-				return nil, name, fmt.Errorf("cannot load certificate %q: %w", u.file(file), err)
-			}
-			config.Certificates = []tls.Certificate{cert}
+	if u.source != nil {
+		cert, err := u.source.get(x)
+		if err != nil {
+			return nil, name, err
 		}
+		if cert != nil {
+			u.show(config, cert)
+		}
+		// A session made under another certificate would bring that along.
+		config.ClientSessionCache = nil
 	}
 	return config, name, nil
 }
@@ -227,113 +236,16 @@ func withoutPort(name string) string {
 
 // check verifies what the server showed. The error is nginx's text.
 func (u *upstreamTLS) check(state *tls.ConnectionState, name string, now time.Time) error {
-	if !u.verify {
+	if u.trust == nil {
 		return nil
 	}
-	if len(state.PeerCertificates) == 0 {
-		return errors.New("upstream SSL certificate verify error: (-1:no certificate)")
+	if r := u.trust.verify(state.PeerCertificates, now); r != verifyOK {
+		return fmt.Errorf("upstream SSL certificate verify error: (%d:%s)", r.code, r.text)
 	}
-	leaf := state.PeerCertificates[0]
-	between := x509.NewCertPool()
-	for _, c := range state.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
-	chains, err := leaf.Verify(x509.VerifyOptions{Roots: u.pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	if err != nil {
-		return fmt.Errorf("upstream SSL certificate verify error: %s", verifyText(err))
-	}
-	if !u.goodChain(chains) {
-		return errors.New("upstream SSL certificate verify error: (22:certificate chain too long)")
-	}
-	for _, chain := range chains {
-		if u.revoked.any(chain) {
-			return errors.New("upstream SSL certificate verify error: (23:certificate revoked)")
-		}
-	}
-	if leaf.VerifyHostname(strings.Trim(name, "[]")) != nil {
-		return fmt.Errorf("upstream SSL certificate does not match %q", name)
+	if !hasName(state.PeerCertificates[0], name) {
+		return fmt.Errorf("upstream SSL certificate does not match \"%s\"", name)
 	}
 	return nil
-}
-
-// goodChain says whether one chain has no more certificates between the
-// server's and the root than proxy_ssl_verify_depth allows.
-func (u *upstreamTLS) goodChain(chains [][]*x509.Certificate) bool {
-	for _, chain := range chains {
-		if len(chain)-2 <= u.depth {
-			return true
-		}
-	}
-	return false
-}
-
-// verifyText words a verification error as OpenSSL does.
-func verifyText(err error) string {
-	var invalid x509.CertificateInvalidError
-	var unknown x509.UnknownAuthorityError
-	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "(10:certificate has expired)"
-	case errors.As(err, &unknown):
-		if unknown.Cert != nil && unknown.Cert.Issuer.String() == unknown.Cert.Subject.String() {
-			return "(18:self-signed certificate)"
-		}
-		return "(20:unable to get local issuer certificate)"
-	}
-	return "(1:" + err.Error() + ")"
-}
-
-// revocations are the serial numbers that certificate authorities have taken
-// back.
-type revocations struct {
-	lists []*x509.RevocationList
-}
-
-func loadRevocations(file string) (*revocations, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	r := &revocations{}
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		list, err := x509.ParseRevocationList(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		r.lists = append(r.lists, list)
-	}
-	if len(r.lists) == 0 {
-		return nil, errors.New("no revocation list")
-	}
-	return r, nil
-}
-
-// any says whether a certificate of a chain has been revoked by its issuer.
-func (r *revocations) any(chain []*x509.Certificate) bool {
-	if r == nil {
-		return false
-	}
-	for i := 0; i+1 < len(chain); i++ {
-		for _, list := range r.lists {
-			if list.CheckSignatureFrom(chain[i+1]) == nil && listed(list, chain[i].SerialNumber) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func listed(list *x509.RevocationList, serial *big.Int) bool {
-	for i := range list.RevokedCertificateEntries {
-		if list.RevokedCertificateEntries[i].SerialNumber.Cmp(serial) == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // upstreamBind is proxy_bind.

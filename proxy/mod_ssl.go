@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"os"
 	"strings"
 	"time"
 
@@ -15,25 +14,31 @@ import (
 
 // sslConf is what the module knows at a level.
 type sslConf struct {
-	certificates    List[string]
-	keys            List[string]
-	passwordFile    string
-	protocols       uint32 // bits, one for each name of setProtocols
-	protocolsOf     *Level // that set them
-	ciphers         string
-	curves          string
-	dhparam         string
-	cache           sessionCache
-	timeout         time.Duration
-	tickets         bool
-	ticketKeys      List[[32]byte]
-	bufferSize      int64
-	rejectHandshake bool
-	Verify          int // one of the verify constants
-	verifyDepth     int
-	clientCA        string
-	trusted         string
-	crl             string
+	certificates                    List[string]
+	keys                            List[string]
+	passwordFile                    string
+	certificateCache                *certCache
+	commands                        *tlsCommands
+	serverChooses                   bool
+	stapling, staplingVerify        bool
+	staplingFile, staplingResponder string
+	earlyData, compression          bool
+	protocols                       uint32 // bits, one for each name of setProtocols
+	protocolsOf                     *Level // that set them
+	ciphers                         string
+	curves                          string
+	dhparam                         string
+	cache                           sessionCache
+	timeout                         time.Duration
+	tickets                         bool
+	ticketKeys                      List[ticketKey]
+	bufferSize                      int64
+	rejectHandshake                 bool
+	Verify                          int // one of the verify constants
+	verifyDepth                     int
+	clientCA                        string
+	trusted                         string
+	crl                             string
 
 	server *tlsServer // made of all this; nil without certificates
 }
@@ -85,7 +90,7 @@ func sslCommands() []Command {
 			Name: "ssl_certificate_key", In: in, Args: "1", Repeat: true, Syntax: "file", Doc: "Sets the key of the certificate.",
 			Set: setCertificate(func(s *sslConf) *List[string] { return &s.keys }),
 		},
-		{Name: "ssl_password_file", In: in, Args: "1", Syntax: "file", Doc: "Sets the file with the passphrases of keys.", Set: setPasswordFile},
+		{Name: "ssl_password_file", In: in, Args: "1", Syntax: "file", Doc: "Sets the file with the passphrases of keys.", Set: setPasswordFile(text(func(s *sslConf) *string { return &s.passwordFile }))},
 		{Name: "ssl_protocols", In: in, Args: "1+", Repeat: true, Syntax: "[SSLv2] [SSLv3] [TLSv1] [TLSv1.1] [TLSv1.2] [TLSv1.3]", Default: "TLSv1.2 TLSv1.3", Doc: "Sets the versions of TLS.", Set: setProtocols},
 		Text(Command{Name: "ssl_ciphers", In: in, Syntax: "ciphers", Default: defaultCiphers, Doc: "Sets the ciphers of TLS 1.2 and before, as OpenSSL names them."}, text(func(s *sslConf) *string { return &s.ciphers })),
 		Text(Command{Name: "ssl_ecdh_curve", In: in, Syntax: "curve", Default: "auto", Doc: "Sets the groups for the exchange of keys."}, text(func(s *sslConf) *string { return &s.curves })),
@@ -99,33 +104,50 @@ func sslCommands() []Command {
 		Text(Command{Name: "ssl_client_certificate", In: in, Syntax: "file", Doc: "Sets the authorities of client certificates, whose names clients are told."}, text(func(s *sslConf) *string { return &s.clientCA })),
 		Text(Command{Name: "ssl_trusted_certificate", In: in, Syntax: "file", Doc: "Sets the authorities of client certificates, whose names clients are not told."}, text(func(s *sslConf) *string { return &s.trusted })),
 		Text(Command{Name: "ssl_crl", In: in, Syntax: "file", Doc: "Sets the lists of revoked client certificates."}, text(func(s *sslConf) *string { return &s.crl })),
-		{Name: "ssl_early_data", In: in, Args: "flag", Syntax: "on | off", Default: "off", Doc: "Accepts requests before the handshake is complete; only off is served.", Set: setEarlyData},
+		{
+			Name: "ssl_certificate_cache", In: in, Args: "1-3", Syntax: "off | max=N [inactive=time] [valid=time]", Default: "off", Doc: "Keeps certificates whose names hold variables.",
+			Set: setCertificateCache(func(c *Conf) **certCache { return &c.SSL.certificateCache }),
+		},
+		{
+			Name: "ssl_conf_command", In: in, Args: "2", Repeat: true, Syntax: "name value", Doc: "Runs a configuration command of OpenSSL.",
+			Set: setConfCommand(func(c *Conf) **tlsCommands { return &c.SSL.commands }),
+		},
+		Flag(Command{Name: "ssl_prefer_server_ciphers", In: in, Default: "off", Doc: "Takes ciphers of TLS 1.2 and before in the server's order, not the client's."}, flag(func(s *sslConf) *bool { return &s.serverChooses })),
+		Size(Command{Name: "ssl_buffer_size", In: in, Default: "16k", Doc: "Sets how much is sent in one record."}, func(c *Conf) *int64 { return &c.SSL.bufferSize }),
 	}
-	return append(rows, sslIgnored()...)
+	return append(append(rows, stapleCommands()...), sslIgnored()...)
+}
+
+func stapleCommands() []Command {
+	const in = InHTTP | InServer
+	text := func(f func(s *sslConf) *string) func(*Conf) *string {
+		return func(c *Conf) *string { return f(&c.SSL) }
+	}
+	return []Command{
+		Flag(Command{Name: "ssl_stapling", In: in, Default: "off", Doc: "Proves to clients that the certificate has not been revoked."}, func(c *Conf) *bool { return &c.SSL.stapling }),
+		Text(Command{Name: "ssl_stapling_file", In: in, Syntax: "file", Doc: "Sets the file with the proof."}, text(func(s *sslConf) *string { return &s.staplingFile })),
+		Text(Command{Name: "ssl_stapling_responder", In: in, Syntax: "url", Doc: "Sets who is asked for the proof, instead of whom the certificate names."}, text(func(s *sslConf) *string { return &s.staplingResponder })),
+		Flag(Command{Name: "ssl_stapling_verify", In: in, Default: "off", Doc: "Verifies who made the proof."}, func(c *Conf) *bool { return &c.SSL.staplingVerify }),
+	}
 }
 
 // sslIgnored are the directives that need do nothing here.
 func sslIgnored() []Command {
 	const in = InHTTP | InServer
-	const stapling = "Go's TLS library staples what the certificates bring along; clients look revocation up by other means otherwise"
-	rows := []Command{
+	return []Command{
 		Text(Command{
 			Name: "ssl_dhparam", In: in, Syntax: "file", Doc: "Accepted without effect.", Status: NoEffect,
 			Reason: "no cipher with finite field Diffie-Hellman is served; clients use elliptic curves",
 		}, func(c *Conf) *string { return &c.SSL.dhparam }),
-		Size(Command{
-			Name: "ssl_buffer_size", In: in, Default: "16k", Doc: "Accepted without effect.", Status: NoEffect,
-			Reason: "records grow with the amount of data sent, so that the first bytes arrive early",
-		}, func(c *Conf) *int64 { return &c.SSL.bufferSize }),
-		{
-			Name: "ssl_certificate_cache", In: in, Args: "1-3", Syntax: "off | max=N [inactive=time] [valid=time]", Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
-			Reason: "certificates are read before they are needed", Set: setCertificateCache,
-		},
+		Flag(Command{
+			Name: "ssl_early_data", In: in, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
+			Reason: "Go's TLS library accepts no early data; clients send it again after the handshake, as they do with nginx where OpenSSL lacks it",
+		}, func(c *Conf) *bool { return &c.SSL.earlyData }),
+		Flag(Command{
+			Name: "ssl_certificate_compression", In: in, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
+			Reason: "Go's TLS library does not compress certificates; clients do without, as with nginx where OpenSSL lacks it",
+		}, func(c *Conf) *bool { return &c.SSL.compression }),
 	}
-	rows = append(rows, Ignored(in, "flag", "clients choose among the ciphers that are on; all of those served are good ones", "ssl_prefer_server_ciphers")...)
-	rows = append(rows, Ignored(in, "flag", "Go's TLS library does not compress certificates, and clients do without", "ssl_certificate_compression")...)
-	rows = append(rows, Ignored(in, "flag", stapling, "ssl_stapling", "ssl_stapling_verify")...)
-	return append(rows, Ignored(in, "1", stapling, "ssl_stapling_file", "ssl_stapling_responder")...)
 }
 
 // setProtocols adds to what the level has said before.
@@ -148,15 +170,10 @@ func setProtocols(l *Level, d *parser.Directive) error {
 	return nil
 }
 
-// setCertificate adds a file name. A name that depends on the connection would
-// have to be evaluated in every handshake.
+// setCertificate adds a file name, or the certificate or key itself.
 func setCertificate(field func(*sslConf) *List[string]) func(*Level, *parser.Directive) error {
 	return func(l *Level, d *parser.Directive) error {
 		name := d.Args[0].Value
-		if strings.Contains(name, "$") && !strings.HasPrefix(name, "data:") {
-			return sayAt(d.Args[0], "U001", "name one certificate in each server block",
-				"variables in %q are not supported by proxyctl", d.Name.Value)
-		}
 		for _, kind := range []string{"engine:", "store:"} {
 			if strings.HasPrefix(name, kind) {
 				return sayAt(d.Args[0], "U001", "keys are read from files", "%q in %q is not supported by proxyctl", kind, d.Name.Value)
@@ -165,52 +182,6 @@ func setCertificate(field func(*sslConf) *List[string]) func(*Level, *parser.Dir
 		field(&l.Conf.SSL).Add(l, name)
 		return nil
 	}
-}
-
-func setPasswordFile(l *Level, d *parser.Directive) error {
-	name := l.c.opts.confRelative(d.Args[0].Value)
-	f, err := os.Open(name)
-	if err != nil {
-		return sayAt(d.Args[0], "", "", "%s", SystemError("open()", name, err))
-	}
-	_ = f.Close()
-	l.Conf.SSL.passwordFile = name
-	return nil
-}
-
-func setEarlyData(_ *Level, d *parser.Directive) error {
-	on, err := parseFlag(d)
-	if err == nil && on {
-		return sayAt(d.Args[0], "U001", "requests in early data can be replayed; write off", "\"ssl_early_data on\" is not supported by proxyctl")
-	}
-	return err
-}
-
-// setCertificateCache checks the parameters (ngx_http_ssl_certificate_cache).
-func setCertificateCache(_ *Level, d *parser.Directive) error {
-	off, limited := false, false
-	for _, a := range d.Args {
-		name, value, _ := strings.Cut(a.Value, "=")
-		ok := false
-		switch name {
-		case "max":
-			n, valid := parseNumber(value)
-			ok = valid && n > 0
-			limited = true
-		case "inactive", "valid":
-			_, ok = parseTime(value, true)
-		case "off":
-			ok = a.Value == "off"
-			off = true
-		}
-		if !ok {
-			return sayAt(a, "", "", "invalid parameter %q", a.Value)
-		}
-	}
-	if !off && !limited {
-		return say("\"ssl_certificate_cache\" must have the \"max\" parameter")
-	}
-	return nil
 }
 
 // setSessionCache reads off, none, builtin and shared

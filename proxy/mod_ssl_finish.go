@@ -1,12 +1,15 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"proxyctl/parser"
@@ -14,20 +17,27 @@ import (
 
 // tlsServer is the TLS side of a server block: what nginx keeps in an SSL_CTX.
 type tlsServer struct {
-	site        string // who asks for certificates
-	pairs       []CertPair
-	reject      bool
-	lax         bool   // what is shown may be as weak as the user likes
-	versions    uint32 // protocol bits that exist in Go
-	suites      []uint16
-	curves      []tls.CurveID // nil: Go's own
-	context     [16]byte      // sessions are resumed within it only
-	verify      int
-	authorities *clientAuthorities // nil: clients are not asked for a certificate
-	cache       sessionCache
-	tickets     bool
-	keyring     *tls.Config // of ssl_session_ticket_key; nil without
-	timeout     time.Duration
+	site          string // who asks for certificates
+	pairs         []CertPair
+	sources       []*certSource // instead of pairs, when a name holds variables
+	reject        bool
+	lax           bool   // what is shown may be as weak as the user likes
+	versions      uint32 // protocol bits that exist in Go
+	suites        []suite
+	suiteIDs      []uint16
+	serverChooses bool          // among suites, not the client
+	curves        []tls.CurveID // nil: Go's own
+	context       [16]byte      // sessions are resumed within it only
+	verify        int
+	authorities   *clientAuthorities // nil: clients are not asked for a certificate
+	trusted       []*x509.Certificate
+	zone          atomic.Pointer[sessionZone] // found at first use
+	cache         sessionCache
+	tickets       bool
+	keys          *ticketKeys // of ssl_session_ticket_key; nil without
+	timeout       time.Duration
+	staples       *staples // nil: none
+	recordSize    int      // 0: as large as can be
 }
 
 // finishSSL makes the TLS side of a server level. Where nginx names no place in
@@ -55,43 +65,87 @@ func finishSSL(l *Level) error {
 
 // compile checks in the order of ngx_http_ssl_merge_srv_conf.
 func (s *sslConf) compile(l *Level) (*tlsServer, error) {
-	t := &tlsServer{
-		site: l.Server.ID, reject: s.rejectHandshake, verify: s.Verify, cache: s.cache, tickets: s.tickets,
-		timeout: s.timeout, versions: s.protocols & protocolsServed, lax: lowSecurityLevel(s.ciphers),
-	}
+	t := &tlsServer{site: l.Server.ID, reject: s.rejectHandshake, verify: s.Verify, cache: s.cache, timeout: s.timeout}
 	if n := len(s.certificates.Items); len(s.keys.Items) < n {
 		return nil, fmt.Errorf("no \"ssl_certificate_key\" is defined for certificate %q", s.certificates.Items[n-1])
 	}
-	for i, c := range s.certificates.Items {
-		t.pairs = append(t.pairs, CertPair{Certificate: l.c.certificateFile(c), Key: l.c.certificateFile(s.keys.Items[i]), PasswordFile: s.passwordFile})
+	tuned := tlsSettings{
+		versions: s.protocols & protocolsServed, ciphers: s.ciphers, curves: s.curves, tickets: s.tickets,
+		serverChooses: s.serverChooses, opts: l.c.opts,
 	}
+	if err := s.commands.apply(&tuned); err != nil {
+		return nil, err
+	}
+	t.versions, t.tickets, t.serverChooses = tuned.versions, tuned.tickets, tuned.serverChooses
+	t.lax = lowSecurityLevel(tuned.ciphers)
 	var err error
-	if t.suites, err = cipherSuites(s.ciphers, t.versions); err != nil {
+	if t.suites, err = servedSuites(tuned.ciphers, t.versions); err != nil {
 		return nil, err
 	}
-	if t.authorities, err = s.clientAuthorities(l); err != nil {
+	for _, s := range t.suites {
+		t.suiteIDs = append(t.suiteIDs, s.id)
+	}
+	if err = s.certificateNames(l, t, &tuned); err != nil {
 		return nil, err
 	}
-	if err := s.checkDHParam(l); err != nil {
+	if err = s.readAuthorities(l, t); err != nil {
 		return nil, err
 	}
-	if t.curves, err = curves(s.curves); err != nil {
+	if err = s.checkDHParam(l); err != nil {
 		return nil, err
 	}
-	if len(s.ticketKeys.Items) > 0 {
-		t.keyring = &tls.Config{}
-		t.keyring.SetSessionTicketKeys(s.ticketKeys.Items)
+	if t.curves, err = curves(tuned.curves); err != nil {
+		return nil, err
 	}
 	t.context = s.sessionContext(t)
+	if len(s.ticketKeys.Items) > 0 {
+		t.keys = newTicketKeys(s.ticketKeys.Items)
+	}
+	if s.stapling {
+		if t.staples, err = s.newStaples(l, t); err != nil {
+			return nil, err
+		}
+	}
+	if s.bufferSize < maxRecord {
+		t.recordSize = int(max(s.bufferSize, 1))
+	}
+	if s.earlyData {
+		l.c.failLater(parser.Warning, l.Server.Place, parser.Range{}, "", "", "\"ssl_early_data\" is not supported on this platform, ignored")
+	}
 	return t, nil
 }
 
-// certificateFile makes a name absolute, unless it is the certificate itself.
-func (c *compiler) certificateFile(name string) string {
-	if strings.HasPrefix(name, "data:") {
-		return name
+// certificateNames notes what is to be shown: files that are read when the
+// configuration is, or for each connection if a name depends on it.
+func (s *sslConf) certificateNames(l *Level, t *tlsServer, tuned *tlsSettings) error {
+	dynamic := false
+	for i, c := range s.certificates.Items {
+		dynamic = dynamic || holdsVariables(c) || holdsVariables(s.keys.Items[i])
 	}
-	return c.opts.confRelative(name)
+	for i, c := range s.certificates.Items {
+		if !dynamic {
+			t.pairs = append(t.pairs, CertPair{l.c.opts.certificateFile(c), l.c.opts.certificateFile(s.keys.Items[i]), s.passwordFile})
+			continue
+		}
+		source := &certSource{passwordFile: s.passwordFile, cache: s.certificateCache, lax: t.lax, opts: l.c.opts}
+		var err error
+		if source.certificate, err = l.value(c); err == nil {
+			source.key, err = l.value(s.keys.Items[i])
+		}
+		if err != nil {
+			return err
+		}
+		t.sources = append(t.sources, source)
+	}
+	if p := tuned.pair; p.Certificate != "" {
+		t.pairs = append(t.pairs, CertPair{p.Certificate, cmp.Or(p.Key, p.Certificate), s.passwordFile})
+	}
+	return nil
+}
+
+// holdsVariables looks for a "$" that begins a name.
+func holdsVariables(text string) bool {
+	return strings.IndexByte(text, '$') >= 0
 }
 
 // sessionContext names what a session depends on: the certificates and what is
@@ -99,7 +153,7 @@ func (c *compiler) certificateFile(name string) string {
 // authorities (ngx_ssl_session_id_context); here it is the files, and whether
 // certificates are verified as well.
 func (s *sslConf) sessionContext(t *tlsServer) [16]byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %q %q %q", t.pairs, s.Verify, s.verifyDepth, s.clientCA, s.trusted, s.crl))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d %q %q %q", t.pairs, s.certificates.Items, s.Verify, s.verifyDepth, s.clientCA, s.trusted, s.crl))
 	return [16]byte(sum[:16])
 }
 

@@ -48,6 +48,8 @@ type Options struct {
 	// Certificate gives the certificate for a handshake with the server that
 	// the client's name chose.
 	Certificate func(siteID string, hello *tls.ClientHelloInfo) (*tls.Certificate, error)
+	// LoadCertificate reads a certificate and its key; lax is CertSite's.
+	LoadCertificate func(pair CertPair, lax bool) (*tls.Certificate, error)
 	// CheckCertificates looks at the certificates of a configuration that is
 	// being loaded; nil does not.
 	CheckCertificates func([]CertSite) []CertProblem

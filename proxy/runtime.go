@@ -160,6 +160,7 @@ func (r *Runtime) Reload(t *Table) error {
 		r.bound[b.key] = b
 	}
 	r.closeVanished(t)
+	r.sessions.retain(t)
 	r.resume()
 	t.Main.setEnv()
 	r.drainWithin(old.Main.WorkerShutdownTimeout, func(c *client) bool { return c.life.table.Load() == old })

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -128,11 +129,14 @@ func (c *cipher) hasEncryption(word string) (selected, known bool) {
 	return false, false
 }
 
-// cipherList reads a cipher string. The error is the reason that OpenSSL gives.
-// The order is of no interest: Go's TLS library has its own.
+// cipherList reads a cipher string (ssl_create_cipher_list). The ciphers come in
+// the order of preference. The error is the reason that OpenSSL gives.
 func cipherList(text string) ([]cipher, error) {
 	table := opensslTable()
-	states := make([]cipherState, len(table))
+	list := &cipherOrder{all: table, out: make([]int, len(table))}
+	for i := range table {
+		list.out[i] = i
+	}
 	for i, alias := range []string{"DEFAULT", "SUITEB128ONLY", "SUITEB128C2", "SUITEB128", "SUITEB192"} {
 		rest, found := strings.CutPrefix(text, alias)
 		if !found || i > 0 && rest != "" {
@@ -146,73 +150,93 @@ func cipherList(text string) ([]cipher, error) {
 		break
 	}
 	for rule := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(": ,;", r) }) {
-		if err := applyRule(rule, table, states); err != nil {
+		if err := list.apply(rule); err != nil {
 			return nil, err
 		}
 	}
-	var out []cipher
-	for i := range table {
-		if states[i] == cipherOn {
-			out = append(out, table[i])
-		}
+	if len(list.in) == 0 {
+		return nil, errors.New("SSL: error:0A0000B9:SSL routines::no cipher match")
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("SSL: error:0A0000B9:SSL routines::no cipher match")
+	out := make([]cipher, len(list.in))
+	for i, at := range list.in {
+		out[i] = table[at]
 	}
 	return out, nil
 }
 
-// cipherState is where a cipher is while a string is read.
-type cipherState uint8
+// cipherOrder is a string being read: the ciphers that are in, by preference, and
+// those that are out, in the order in which they would come in. Those that have
+// been killed are in neither.
+type cipherOrder struct {
+	all     []cipher
+	in, out []int
+}
 
-const (
-	cipherOut cipherState = iota
-	cipherOn
-	cipherKilled
-)
+var errCipherCommand = errors.New("SSL: error:0A000118:SSL routines::invalid command")
 
-// applyRule reads one element: a name or words joined by "+", after "!", "-",
-// "+" or nothing; or a command after "@".
-func applyRule(rule string, table []cipher, states []cipherState) error {
-	invalid := fmt.Errorf("SSL: error:0A000118:SSL routines::invalid command")
+// apply reads one element: a name or words joined by "+", after "!", "-", "+" or
+// nothing; or a command after "@".
+func (o *cipherOrder) apply(rule string) error {
 	op := byte(0)
 	switch rule[0] {
 	case '!', '-', '+':
 		op, rule = rule[0], rule[1:]
 	case '@':
 		level, is := strings.CutPrefix(rule, "@SECLEVEL=")
-		if rule == "@STRENGTH" || is && len(level) == 1 && level[0] >= '0' && level[0] <= '5' {
+		switch {
+		case rule == "@STRENGTH":
+			slices.SortStableFunc(o.in, func(a, b int) int { return o.all[b].strength() - o.all[a].strength() })
+			return nil
+		case is && len(level) == 1 && level[0] >= '0' && level[0] <= '5':
 			return nil
 		}
-		return invalid
+		return errCipherCommand
 	}
 	words := strings.Split(rule, "+")
 	for _, w := range words {
 		if strings.IndexFunc(w, func(r rune) bool { return !strings.ContainsRune("-_.=", r) && !isAlphanumeric(r) }) >= 0 || w == "" {
-			return invalid
+			return errCipherCommand
 		}
 	}
-	for i := range table {
-		if states[i] == cipherKilled || !table[i].hasAll(words) {
-			continue
-		}
-		switch op {
-		case 0:
-			states[i] = cipherOn
-		case '-':
-			states[i] = cipherOut
-		case '!':
-			states[i] = cipherKilled
-		}
+	switch op {
+	case 0:
+		chosen, rest := o.split(o.out, words)
+		o.in, o.out = append(o.in, chosen...), rest
+	case '+':
+		chosen, rest := o.split(o.in, words)
+		o.in = append(rest, chosen...)
+	case '-':
+		chosen, rest := o.split(o.in, words)
+		o.in, o.out = rest, append(chosen, o.out...)
+	case '!':
+		_, o.in = o.split(o.in, words)
+		_, o.out = o.split(o.out, words)
 	}
 	return nil
+}
+
+// split separates the ciphers that all words select from the rest.
+func (o *cipherOrder) split(list []int, words []string) (chosen, rest []int) {
+	for _, i := range list {
+		if o.all[i].hasAll(words) {
+			chosen = append(chosen, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	return chosen, rest
+}
+
+func (c *cipher) strength() int {
+	n, _ := strconv.Atoi(c.bits)
+	return n
 }
 
 // lowSecurityLevel says whether a cipher string lowers OpenSSL's minimum of
 // strength for certificates: "@SECLEVEL=0" or 1.
 func lowSecurityLevel(text string) bool {
 	i := strings.LastIndex(text, "@SECLEVEL=")
-	return i >= 0 && strings.HasPrefix(text[i:], "@SECLEVEL=0") || i >= 0 && strings.HasPrefix(text[i:], "@SECLEVEL=1")
+	return i >= 0 && (strings.HasPrefix(text[i:], "@SECLEVEL=0") || strings.HasPrefix(text[i:], "@SECLEVEL=1"))
 }
 
 func isAlphanumeric(r rune) bool {
@@ -231,13 +255,20 @@ func (c *cipher) hasAll(words []string) bool {
 	return true
 }
 
-// cipherSuites gives the suites of a cipher string that Go's TLS library has,
-// up to TLS 1.2. Those of TLS 1.3 are always on, as in nginx.
+// suite is a cipher suite that Go's TLS library has, up to TLS 1.2.
+type suite struct {
+	id           uint16
+	ecdsa, ecdhe bool
+	modern       bool // TLS 1.2 only
+}
+
+// servedSuites gives the suites of a cipher string that Go's TLS library has, in
+// the order of preference. Those of TLS 1.3 are always on, as in nginx.
 //
 // Unlike nginx, suites with CBC and SHA-256 are not served: their implementation
 // in Go does not run in constant time. Every client that knows them knows others
 // of the same age.
-func cipherSuites(text string, versions uint32) ([]uint16, error) {
+func servedSuites(text string, versions uint32) ([]suite, error) {
 	list, err := cipherList(text)
 	if err != nil {
 		return nil, fmt.Errorf("SSL_CTX_set_cipher_list(%q) failed (%w)", text, err)
@@ -246,16 +277,26 @@ func cipherSuites(text string, versions uint32) ([]uint16, error) {
 	for _, s := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
 		served[s.ID] = true
 	}
-	suites := []uint16{}
+	suites := []suite{}
 	for i := range list {
 		if c := &list[i]; served[c.id] && (c.enc != "AES" || c.mac != "SHA256") {
-			suites = append(suites, c.id)
+			suites = append(suites, suite{c.id, c.auth == "ECDSA", c.kx == "ECDH", c.version == "TLSv1.2"})
 		}
 	}
 	if len(suites) == 0 && versions&protocolTLS13 == 0 {
 		return nil, fmt.Errorf("none of the ciphers %q is served by proxyctl; add one with ECDHE and GCM, or TLSv1.3 to \"ssl_protocols\"", text)
 	}
 	return suites, nil
+}
+
+// cipherSuites gives their numbers.
+func cipherSuites(text string, versions uint32) ([]uint16, error) {
+	suites, err := servedSuites(text, versions)
+	ids := make([]uint16, len(suites))
+	for i, s := range suites {
+		ids[i] = s.id
+	}
+	return ids, err
 }
 
 // cipherNames gives OpenSSL's names by number, for variables.

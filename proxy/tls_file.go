@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -92,19 +93,21 @@ func loadError(what, name, call string, err error) error {
 // readTicketKey reads a file of 48 or 80 bytes: the keys of one
 // ssl_session_ticket_key. The format is nginx's; what is made of it is not, so
 // sessions are not shared with nginx itself.
-func readTicketKey(name string) ([32]byte, error) {
+func readTicketKey(name string) (k ticketKey, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return [32]byte{}, say("%s", SystemError("open()", name, err))
+		return k, say("%s", SystemError("open()", name, err))
 	}
 	defer func() { _ = f.Close() }()
 	var b [81]byte
 	n, err := io.ReadFull(f, b[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return [32]byte{}, say("%s", SystemError("read()", name, err))
+		return k, say("%s", SystemError("read()", name, err))
 	}
 	if n != 48 && n != 80 {
-		return [32]byte{}, say("%q must be 48 or 80 bytes", name)
+		return k, say("%q must be 48 or 80 bytes", name)
 	}
-	return ticketKey(b[:n]), nil
+	copy(k.name[:], b[:])
+	k.key = sha256.Sum256(b[:n])
+	return k, nil
 }

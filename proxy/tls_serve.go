@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +28,7 @@ type handshake struct {
 	server   *tlsServer // whose certificates and settings count
 	rejected bool
 	offered  offer
+	suites   [2]suite
 	state    tls.ConnectionState // afterwards
 	verify   verifyResult
 }
@@ -108,10 +110,40 @@ func (c *client) serveTLS(nc *sock.Conn) {
 		return
 	}
 	h.done(conn)
-	hc := http1.NewConn(conn, nc, h.connConfig(), c.serveHTTP1)
+	serve := net.Conn(conn)
+	if size := h.recordSize(); size > 0 {
+		serve = &smallRecords{conn, size}
+	}
+	hc := http1.NewConn(serve, nc, h.connConfig(), c.serveHTTP1)
 	c.http1 = http1Stream{client: c, conn: hc}
 	c.life.onEnd(hc.Shutdown, hc.Abort)
 	hc.Serve()
+}
+
+// maxRecord is the most that a record of TLS can hold.
+const maxRecord = 16 << 10
+
+// recordSize is how much goes into one record; 0 for as much as can be.
+func (h *handshake) recordSize() int { return h.server.recordSize }
+
+// smallRecords is ssl_buffer_size: what is written goes out in pieces.
+type smallRecords struct {
+	*tls.Conn
+	size int
+}
+
+func (r *smallRecords) Write(p []byte) (int, error) {
+	sent := 0
+	for len(p) > r.size {
+		n, err := r.Conn.Write(p[:r.size])
+		sent += n
+		if err != nil {
+			return sent, err
+		}
+		p = p[r.size:]
+	}
+	n, err := r.Conn.Write(p)
+	return sent + n, err
 }
 
 // tlsHandshaking is what a connection does before its first request.
@@ -134,6 +166,9 @@ func (c *client) newHandshake() *handshake {
 // context that a connection begins with.
 func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	c := h.client
+	t := c.rt.acquire()
+	c.follow(t) // there may have been a reload since the connection was made
+	t.release()
 	if config := c.challengeConfig(hello); config != nil {
 		return config, nil
 	}
@@ -167,8 +202,9 @@ var errNoTLS = errors.New("no TLS on this address any more")
 func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initial *tlsServer) {
 	t, c, in := h.server, h.client, &h.inner
 	in.MinVersion, in.MaxVersion = t.versionsFor(hello)
-	in.CipherSuites = t.suites
 	in.CurvePreferences = initial.curves
+	in.CipherSuites = h.suitesFor(hello, in.MaxVersion)
+	in.DynamicRecordSizingDisabled = true // nginx's records are as large as ssl_buffer_size
 	if server.Level.Conf.SSL.rejectHandshake {
 		h.rejected = true
 		in.SessionTicketsDisabled = true
@@ -186,11 +222,10 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 		in.SessionTicketsDisabled = true
 		return
 	}
-	h.sessions = sessions{zone: c.rt.sessions.zone(&initial.cache, initial.site), timeout: initial.timeout, context: t.context}
+	h.sessions = sessions{zone: c.rt.sessionZone(initial), timeout: initial.timeout, context: t.context}
 	if t.tickets {
-		h.sessions.keyring = initial.keyring
-		if h.sessions.keyring == nil {
-			h.sessions.keyring = h.sessions.zone.ring(initial.timeout)
+		if h.sessions.keys = initial.keys; h.sessions.keys == nil {
+			h.sessions.keys = h.sessions.zone.ticketKeys(initial.timeout)
 		}
 	}
 	in.WrapSession, in.UnwrapSession = h.sessions.wrap, h.sessions.unwrap
@@ -206,12 +241,108 @@ func noCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return nil, nil //nolint:nilnil // what crypto/tls wants to hear
 }
 
+// certificate gives what is shown: from the files of the server, or from those
+// that the client's name leads to.
 func (h *handshake) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	get := h.client.rt.opts.Certificate
-	if get == nil || len(h.server.pairs) == 0 {
+	t, c := h.server, h.client
+	if len(t.sources) > 0 {
+		return c.certificateFrom(t.sources, hello)
+	}
+	get := c.rt.opts.Certificate
+	if get == nil || len(t.pairs) == 0 {
 		return nil, nil //nolint:nilnil // as above
 	}
-	return get(h.server.site, hello)
+	cert, err := get(t.site, hello)
+	if err != nil {
+		return nil, err
+	}
+	return t.staples.add(cert, hello, c.rt), nil
+}
+
+// certificateFrom evaluates the names of certificates, reads these and takes the
+// first one that the client can use.
+func (c *client) certificateFrom(sources []*certSource, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t := c.rt.acquire()
+	defer t.release()
+	x := &Exchange{client: c, table: t, stream: noStream{}, Req: &http1.Request{}, server: c.endpoint.fallback, start: time.Now(), slots: make([]slot, t.slots)}
+	if c.sni != nil {
+		x.server = c.sni
+	}
+	x.loc = x.server.Level
+	nameless := *hello
+	nameless.ServerName = "" // else SupportsCertificate looks for it in the certificate
+	var first *tls.Certificate
+	for _, s := range sources {
+		cert, err := s.get(x)
+		if err != nil {
+			c.logf(logError, tlsHandshaking, "%v", err)
+			return nil, errCertificate
+		}
+		if cert == nil {
+			continue
+		}
+		if nameless.SupportsCertificate(cert) == nil {
+			return cert, nil
+		}
+		if first == nil {
+			first = cert
+		}
+	}
+	return first, nil
+}
+
+var errCertificate = errors.New("cert cb error")
+
+// suitesFor decides which suite up to TLS 1.2 the client gets: crypto/tls has an
+// order of its own, nginx has the client's or, if told so, the server's. There is
+// one suite for each type of certificate.
+func (h *handshake) suitesFor(hello *tls.ClientHelloInfo, most uint16) []uint16 {
+	t := h.server
+	version := uint16(0)
+	for _, v := range hello.SupportedVersions {
+		if v <= most && v > version {
+			version = v
+		}
+	}
+	if version >= tls.VersionTLS13 || version < tls.VersionTLS10 {
+		return t.suiteIDs
+	}
+	curve := sharesCurve(hello.SupportedCurves, h.inner.CurvePreferences)
+	usable := func(s suite) bool { return (curve || !s.ecdhe) && (version == tls.VersionTLS12 || !s.modern) }
+	out := h.suites[:0]
+	add := func(s suite) {
+		if !usable(s) || len(out) == 1 && out[0].ecdsa == s.ecdsa || len(out) == 2 {
+			return
+		}
+		out = append(out, s)
+	}
+	if t.serverChooses {
+		for _, s := range t.suites {
+			if slices.Contains(hello.CipherSuites, s.id) {
+				add(s)
+			}
+		}
+	} else {
+		for _, id := range hello.CipherSuites {
+			if i := slices.IndexFunc(t.suites, func(s suite) bool { return s.id == id }); i >= 0 {
+				add(t.suites[i])
+			}
+		}
+	}
+	ids := make([]uint16, len(out)) // none: no shared cipher
+	for i, s := range out {
+		ids[i] = s.id
+	}
+	return ids
+}
+
+// sharesCurve says whether a client can use elliptic curves with the server; nil
+// stands for all that Go has.
+func sharesCurve(client, server []tls.CurveID) bool {
+	if server == nil {
+		server = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+	}
+	return slices.ContainsFunc(client, func(id tls.CurveID) bool { return slices.Contains(server, id) })
 }
 
 // versionsFor gives the lowest and the highest version for a client. A set with
@@ -310,7 +441,7 @@ func (h *handshake) failed(nc *sock.Conn, err error) {
 // handshakeLevel is higher where the fault is ours: a certificate that cannot be
 // had.
 func handshakeLevel(err error) logLevel {
-	if strings.Contains(err.Error(), "no certificate") {
+	if errors.Is(err, errCertificate) || strings.Contains(err.Error(), "no certificate") {
 		return logCrit
 	}
 	return logInfo
@@ -345,6 +476,7 @@ func opensslReason(err error) string {
 		{"finished", "0A000095:SSL routines::digest check failed"},
 		{"bad certificate", "0A000086:SSL routines::certificate verify failed"},
 		{"unexpected message", "0A0000F4:SSL routines::unexpected message"},
+		{errCertificate.Error(), "0A000179:SSL routines::cert cb error"},
 		{"no certificate", "0A0000B3:SSL routines::no certificate set"},
 		{"unmarshal", "0A00009F:SSL routines::length mismatch"},
 	} {

@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"strings"
@@ -46,16 +46,37 @@ type sessionZones struct {
 	zones map[string]*sessionZone
 }
 
-// zone finds or makes the zone of a cache. Without shared:NAME sessions belong
-// to the server; keys of tickets are shared by all that name no zone.
-func (s *sessionZones) zone(c *sessionCache, site string) *sessionZone {
-	name, limit := "", int64(0)
+// zoneName is under which name the sessions of a cache are kept. Without
+// shared:NAME they belong to the server; keys of tickets are shared by all that
+// name no zone.
+func (c *sessionCache) zoneName(site string) string {
 	switch {
 	case c.zone != "":
-		name, limit = "shared:"+c.zone, c.size
+		return "shared:" + c.zone
 	case c.kind == cacheOn:
-		name, limit = "builtin:"+site, sessionSize*int64(min(max(c.builtin, 1), defaultBuiltin))
+		return "builtin:" + site
 	}
+	return ""
+}
+
+// limit is how much memory sessions may take.
+func (c *sessionCache) limit() int64 {
+	switch {
+	case c.zone != "":
+		return c.size
+	case c.kind == cacheOn:
+		return sessionSize * int64(min(max(c.builtin, 1), defaultBuiltin))
+	}
+	return 0
+}
+
+// sessionZone finds or makes the zone of a server.
+func (r *Runtime) sessionZone(t *tlsServer) *sessionZone {
+	if z := t.zone.Load(); z != nil {
+		return z
+	}
+	s := &r.sessions
+	name := t.cache.zoneName(t.site)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.zones == nil {
@@ -66,8 +87,26 @@ func (s *sessionZones) zone(c *sessionCache, site string) *sessionZone {
 		z = &sessionZone{entries: map[sessionID]*sessionEntry{}}
 		s.zones[name] = z
 	}
-	z.resize(limit)
+	z.resize(t.cache.limit())
+	t.zone.Store(z)
 	return z
+}
+
+// retain forgets the zones that a new generation does not name.
+func (s *sessionZones) retain(t *Table) {
+	named := map[string]bool{}
+	for _, server := range t.Servers {
+		if ssl := server.Level.Conf.SSL.server; ssl != nil {
+			named[ssl.cache.zoneName(ssl.site)] = true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.zones {
+		if !named[name] {
+			delete(s.zones, name)
+		}
+	}
 }
 
 // sessionID names a session.
@@ -81,9 +120,8 @@ type sessionZone struct {
 	first, last *sessionEntry // by age
 	size, limit int64
 
-	keyed   time.Time // when the newest key was made
-	keys    [][32]byte
-	keyring *tls.Config
+	keyed time.Time // when the newest key was made
+	keys  *ticketKeys
 }
 
 type sessionEntry struct {
@@ -177,28 +215,65 @@ func (z *sessionZone) forget(id sessionID) {
 	}
 }
 
-// ring gives the keys of tickets. Those of files stay; others are replaced when
-// they are as old as a session may become, and open tickets as long again
+// ticketKeys gives the keys of tickets where no file has any. They are replaced
+// when they are as old as a session may become, and open tickets as long again
 // (ngx_ssl_rotate_ticket_keys).
-func (z *sessionZone) ring(lifetime time.Duration) *tls.Config {
+func (z *sessionZone) ticketKeys(lifetime time.Duration) *ticketKeys {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	now := time.Now()
-	if z.keyring == nil {
-		z.keyring = &tls.Config{}
+	if now := time.Now(); z.keys == nil || now.Sub(z.keyed) > lifetime {
+		fresh := ticketKey{}
+		_, _ = rand.Read(fresh.name[:])
+		_, _ = rand.Read(fresh.key[:])
+		keys := []ticketKey{fresh}
+		if z.keys != nil {
+			keys = append(keys, z.keys.all[0])
+		}
+		z.keys, z.keyed = newTicketKeys(keys), now
 	}
-	if len(z.keys) == 0 || now.Sub(z.keyed) > max(lifetime, time.Minute) {
-		var key [32]byte
-		_, _ = rand.Read(key[:])
-		z.keys = append([][32]byte{key}, z.keys[:min(len(z.keys), 1)]...)
-		z.keyed = now
-		z.keyring.SetSessionTicketKeys(z.keys)
-	}
-	return z.keyring
+	return z.keys
 }
 
-// ticketKey makes a key of crypto/tls out of a file's.
-func ticketKey(file []byte) [32]byte { return sha256.Sum256(file) }
+// ticketKey is one key that tickets are encrypted with. Its name stands in front
+// of every ticket, as in OpenSSL.
+type ticketKey struct {
+	name [16]byte
+	key  [32]byte
+}
+
+// ticketKeys are keys in use; the first one encrypts. They do not change.
+type ticketKeys struct {
+	all  []ticketKey
+	ring tls.Config
+}
+
+func newTicketKeys(keys []ticketKey) *ticketKeys {
+	k := &ticketKeys{all: keys}
+	ring := make([][32]byte, len(keys))
+	for i := range keys {
+		ring[i] = keys[i].key
+	}
+	k.ring.SetSessionTicketKeys(ring)
+	return k
+}
+
+func (k *ticketKeys) seal(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
+	b, err := k.ring.EncryptTicket(cs, s)
+	if err != nil {
+		return nil, err
+	}
+	return append(k.all[0].name[:], b...), nil
+}
+
+// open gives nil for a ticket under another key.
+func (k *ticketKeys) open(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+	for i := range k.all {
+		if rest, ok := bytes.CutPrefix(ticket, k.all[i].name[:]); ok {
+			return k.ring.DecryptTicket(rest, cs)
+		}
+	}
+	return nil, nil //nolint:nilnil // somebody else's
+}
 
 // What a session carries beside its own state: which servers it is good for,
 // when it ends, and its id. crypto/tls asks for a prefix of our own.
@@ -239,7 +314,7 @@ func readSessionNote(s *tls.SessionState) (n sessionNote, ok bool) {
 // sessions is how the sessions of one handshake are kept.
 type sessions struct {
 	zone    *sessionZone
-	keyring *tls.Config // nil: in zone
+	keys    *ticketKeys // nil: in zone
 	timeout time.Duration
 	context [16]byte
 	note    sessionNote // of this connection's session
@@ -255,8 +330,8 @@ func (s *sessions) wrap(cs tls.ConnectionState, state *tls.SessionState) ([]byte
 		s.known = true
 	}
 	s.note.append(state)
-	if s.keyring != nil {
-		return s.keyring.EncryptTicket(cs, state)
+	if s.keys != nil {
+		return s.keys.seal(cs, state)
 	}
 	b, err := state.Bytes()
 	if err != nil {
@@ -269,7 +344,7 @@ func (s *sessions) wrap(cs tls.ConnectionState, state *tls.SessionState) ([]byte
 // forget has the session of this connection not resumed again, if it is kept
 // here.
 func (s *sessions) forget() {
-	if s.known && s.keyring == nil {
+	if s.known && s.keys == nil {
 		s.zone.forget(s.note.id)
 	}
 }
@@ -279,8 +354,8 @@ func (s *sessions) unwrap(identity []byte, cs tls.ConnectionState) (*tls.Session
 	var state *tls.SessionState
 	var err error
 	switch {
-	case s.keyring != nil:
-		state, err = s.keyring.DecryptTicket(identity, cs)
+	case s.keys != nil:
+		state, err = s.keys.open(identity, cs)
 	case len(identity) == len(sessionID{}):
 		if b := s.zone.load(sessionID(identity)); b != nil {
 			state, err = tls.ParseSessionState(b)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -89,6 +90,22 @@ func isNameByte(c byte) bool {
 // Static returns the text of a Value without variables.
 func (v *Value) Static() (string, bool) {
 	return v.text, v.parts == nil
+}
+
+// source gives the text that was compiled.
+func (v *Value) source() string {
+	text := v.text
+	for _, p := range v.parts {
+		switch {
+		case p.v != nil:
+			text += "$" + p.v.name
+		case p.capture != 0:
+			text += "$" + strconv.Itoa(p.capture)
+		default:
+			text += p.text
+		}
+	}
+	return text
 }
 
 // Append evaluates the value for x and appends it to dst.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 
 	"proxyctl/certs"
 	"proxyctl/proxy"
@@ -43,6 +44,11 @@ func (p *process) updateCertificates(sites []proxy.CertSite, ports proxy.Challen
 	for _, problem := range p.certs.Update(context.Background(), certSites(sites), certs.Ports(ports)) {
 		p.runtime.Logf(proxy.LogWarn, "%s", problem.Message)
 	}
+}
+
+// loadCertificate reads what a name with variables leads to.
+func loadCertificate(pair proxy.CertPair, lax bool) (*tls.Certificate, error) {
+	return certs.Load(certs.Pair{Cert: pair.Certificate, Key: pair.Key, PasswordFile: pair.PasswordFile}, lax)
 }
 
 func certSites(sites []proxy.CertSite) []certs.Site {

@@ -57,6 +57,7 @@ func newProcess(s settings, stderr io.Writer) *process {
 		Product: s.product, Prefix: s.prefix, ConfDir: filepath.Dir(s.conf),
 		ErrorLog: s.errorLog, AccessLog: s.accessLog, PID: s.pid, Daemon: s.daemon,
 		CheckCertificates: p.checkCertificates,
+		LoadCertificate:   loadCertificate,
 	}
 	if s.local != nil {
 		s.local.apply(p.options)
