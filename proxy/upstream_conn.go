@@ -5,7 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
-	"syscall"
+	"net/netip"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,67 +29,58 @@ type upstreamConn struct {
 
 // dialUpstream connects to a peer within connectTimeout.
 func dialUpstream(x *Exchange, c *upstreamConf, p *upstream.Peer) (*upstreamConn, error) {
-	d := net.Dialer{Timeout: c.connectTimeout, KeepAlive: -1}
-	d.LocalAddr = x.localAddress(c, p)
-	if c.socketKeepalive {
-		d.KeepAlive = 0
+	d := sock.Dialer{Sweeper: x.client.rt.sweeper, Timeout: c.connectTimeout}
+	if c.bind != nil && p.Network != "unix" {
+		d.Local = x.localAddress(c)
 	}
-	if c.rcvbuf > 0 || c.sndbuf > 0 || c.bind != nil {
-		d.Control = c.socketOptions
+	if c.rcvbuf > 0 || c.sndbuf > 0 || c.socketKeepalive || c.bind != nil {
+		d.Control = func(fd int) error { return c.socketOptions(fd, d.Local.Addr().Is6()) }
 	}
-	nc, err := d.Dial(p.Network, p.Address)
+	s, err := d.Dial(p.Network, p.Address)
 	if err != nil {
 		return nil, err
 	}
-	s := sock.New(nc, x.client.rt.sweeper)
 	return &upstreamConn{ClientConn: http1.NewClientConn(s, s), sock: s, net: s, born: nanos()}, nil
 }
 
-// localAddress is what proxy_bind says.
-func (x *Exchange) localAddress(c *upstreamConf, p *upstream.Peer) net.Addr {
-	if c.bind == nil || p.Network == "unix" {
-		return nil
+// localAddress is what proxy_bind says; invalid for none.
+func (x *Exchange) localAddress(c *upstreamConf) netip.AddrPort {
+	v := c.bind.value
+	if v == nil {
+		return c.bind.address
 	}
-	a := c.bind.address
-	if v := c.bind.value; v != nil {
-		text := v.String(x)
-		if text == "" {
-			return nil
-		}
-		var ok bool
-		if a, ok = parseBind(text); !ok {
-			x.Logf(logError, "invalid local address %q", text)
-			return nil
-		}
+	text := v.String(x)
+	if text == "" {
+		return netip.AddrPort{}
 	}
-	return net.TCPAddrFromAddrPort(a)
+	a, ok := parseBind(text)
+	if !ok {
+		x.Logf(logError, "invalid local address %q", text)
+	}
+	return a
 }
 
 // socketOptions sets what must be set before connecting.
-func (c *upstreamConf) socketOptions(network, _ string, conn syscall.RawConn) error {
-	var failed error
-	set := func(fd, level, option, value int) {
-		if err := unix.SetsockoptInt(fd, level, option, value); err != nil && failed == nil {
-			failed = err
-		}
+func (c *upstreamConf) socketOptions(fd int, ipv6 bool) error {
+	set := func(level, option, value int) error {
+		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, option, value))
 	}
-	err := conn.Control(func(fd uintptr) {
-		if c.rcvbuf > 0 {
-			set(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, int(c.rcvbuf))
-		}
-		if c.sndbuf > 0 {
-			set(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, int(c.sndbuf))
-		}
-		if c.bind != nil && c.bind.transparent {
-			if network == "tcp6" {
-				set(int(fd), unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1)
-			} else {
-				set(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1)
-			}
-		}
-	})
-	if failed != nil {
-		return failed
+	var err error
+	if c.socketKeepalive {
+		err = errors.Join(err, set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1))
+	}
+	if c.rcvbuf > 0 {
+		err = errors.Join(err, set(unix.SOL_SOCKET, unix.SO_RCVBUF, int(c.rcvbuf)))
+	}
+	if c.sndbuf > 0 {
+		err = errors.Join(err, set(unix.SOL_SOCKET, unix.SO_SNDBUF, int(c.sndbuf)))
+	}
+	switch {
+	case c.bind == nil || !c.bind.transparent:
+	case ipv6:
+		err = errors.Join(err, set(unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1))
+	default:
+		err = errors.Join(err, set(unix.SOL_IP, unix.IP_TRANSPARENT, 1))
 	}
 	return err
 }

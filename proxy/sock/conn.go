@@ -79,10 +79,8 @@ const expired = -1
 func New(nc net.Conn, s *Sweeper) *Conn {
 	c := &Conn{nc: nc, sweeper: s}
 	switch t := nc.(type) {
-	case *net.TCPConn:
-		c.raw, _ = t.SyscallConn()
-	case *net.UnixConn:
-		c.raw, _ = t.SyscallConn()
+	case *net.TCPConn, *net.UnixConn, *dialed:
+		c.raw, _ = t.(syscall.Conn).SyscallConn()
 	}
 	if c.raw != nil {
 		c.readFunc, c.exchangeFunc, c.loopFunc = c.readStep, c.exchangeStep, c.loopStep
@@ -360,7 +358,7 @@ func (c *Conn) CloseWrite() error {
 
 // Reset makes the following Close send a reset.
 func (c *Conn) Reset() {
-	if t, ok := c.nc.(*net.TCPConn); ok {
+	if t, ok := c.nc.(interface{ SetLinger(int) error }); ok {
 		_ = t.SetLinger(0)
 	}
 }
