@@ -26,6 +26,7 @@ type Conf struct {
 	Mirror      mirrorConf
 	Addition    additionConf
 	SSI         ssiConf
+	Charset     charsetConf
 	Gzip        gzipModuleConf
 
 	SSL   sslConf

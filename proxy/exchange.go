@@ -75,6 +75,7 @@ type Exchange struct {
 	output   output
 	inner    innerScratch // of subrequests
 	ssi      ssiScratch
+	charset  charsetScratch
 	gzip     gzipScratch
 }
 
@@ -120,6 +121,8 @@ type Answer struct {
 	Chunked       bool
 	Upgrade       bool
 	gzipVary      bool // Vary: Accept-Encoding is sent
+
+	overrideCharset []byte // that an upstream asks for
 
 	passValidators bool // conditions were answered by the upstream
 	seekable       bool // the handler can send parts in any order

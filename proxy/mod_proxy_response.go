@@ -102,6 +102,10 @@ func (x *Exchange) readFields(in []http1.Field) {
 			if u.conf.ignore&ignoreRedirect == 0 {
 				a.redirect = f.Value
 			}
+		case fieldAccelCharset:
+			if u.conf.ignore&ignoreCharset == 0 {
+				x.Out.overrideCharset = f.Value
+			}
 		case fieldAccelBuffering:
 			if u.conf.ignore&ignoreBuffering == 0 {
 				a.buffering = equalFold(f.Value, "yes") || a.buffering && !equalFold(f.Value, "no")

@@ -55,6 +55,7 @@ func modules() []Module {
 		notModifiedModule(),
 		headersModule(),
 		additionModule(),
+		charsetModule(),
 		ssiModule(),
 		gzipModule(),
 		rangeModule(),

@@ -92,7 +92,6 @@ func missingReason(name, module string) string {
 		"ngx_http_auth_basic_module":          "password protection",
 		"ngx_http_autoindex_module":           "folder listings",
 		"ngx_http_browser_module":             "browser variables",
-		"ngx_http_charset_filter_module":      "charset conversion",
 		"ngx_http_dav_module":                 "WebDAV",
 		"ngx_http_fastcgi_module":             "FastCGI",
 		"ngx_http_geo_module":                 "variables by client address",
