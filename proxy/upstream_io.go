@@ -498,11 +498,9 @@ func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 	if st := u.state(); st.status == 0 {
 		st.status = r.Status
 	}
-	if r.Status == 101 {
-		if _, asked := x.Header(http1.Upgrade); !asked || x.inner.level > 0 { // Unlike nginx, which passes it on.
-			x.logUpstream(logError, "upstream switched protocols without being asked")
-			return errInvalidHead
-		}
+	if r.Status == 101 && x.inner.level > 0 { // Unlike nginx, which passes it on.
+		x.logUpstream(logError, "upstream switched protocols without being asked")
+		return errInvalidHead
 	}
 	x.readFields(r.Fields)
 	return nil

@@ -528,7 +528,10 @@ func (x *Exchange) takeResponse(c *proxyConf) verdict {
 	}
 	x.takeAnswer(c)
 	if a.status == 101 {
-		return verdict{code: x.switchProtocols(c)}
+		if _, asked := x.Header(http1.Upgrade); asked {
+			return verdict{code: x.switchProtocols(c)}
+		}
+		x.refuseUpgrade()
 	}
 	if code := x.SendHead(); code != OK {
 		return verdict{code: code}

@@ -156,7 +156,7 @@ func TestUpstreamFailures(t *testing.T) {
 		{"unasked upgrade", func(c net.Conn, r *bufio.Reader, _ int64) {
 			readRequestOf(r)
 			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
-		}, "", 502, "upstream switched protocols without being asked"},
+		}, "", 101, "upstream switched protocols without being asked"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -50,6 +50,14 @@ func (x *Exchange) switchProtocols(c *proxyConf) Code {
 	return Abort
 }
 
+// refuseUpgrade is for an answer of 101 that nobody has asked for: its head is
+// passed on, as by nginx, and nothing behind it, on either connection.
+func (x *Exchange) refuseUpgrade() {
+	x.logUpstream(logError, "upstream switched protocols without being asked")
+	x.keepAlive, x.headerOnly = false, true
+	x.upstream.drop()
+}
+
 // tunnel copies both ways.
 type tunnel struct {
 	client, server net.Conn
