@@ -17,6 +17,7 @@ import (
 type nameService struct {
 	resolver *resolver.Resolver // nil: there is none
 	timeout  time.Duration      // 0: no limit
+	given    bool               // timeout was set
 }
 
 // defaultResolverTimeout is resolver_timeout where it is not given.

@@ -3,7 +3,9 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +35,15 @@ type upstreamBlock struct {
 	kept      bool // keepalive was given
 	local     bool // kept connections belong to one location each
 	zone      string
+	inflight  bool // for least_time
+	sticky    *stickyConf
+	stuck     bool // sticky was given
+	names     nameService
+	resolving []*resolving
 
-	group    *upstream.Group
+	mu       sync.Mutex // guards what resolving finds, and changing the group
+	fixed    []upstream.Peer
+	group    atomic.Pointer[upstream.Group]
 	idle     *upstream.Cache[*upstreamConn]
 	expiring atomic.Bool // a timer will look for connections idle for too long
 }
@@ -49,6 +58,10 @@ type upstreamServer struct {
 	timeout   time.Duration
 	backup    bool
 	down      bool
+	drain     bool   // down but for sessions that are there
+	route     string // the name of the server for sticky
+	resolve   bool   // resolved while serving
+	service   string // resolved as the servers of a service
 }
 
 func upstreamModule() Module {
@@ -56,7 +69,15 @@ func upstreamModule() Module {
 		Name: "ngx_http_upstream_module", Variables: upstreamVariables(),
 		Commands: []Command{
 			{Name: "upstream", In: InHTTP, Args: "1", Block: true, Repeat: true, Syntax: "name", Doc: "Defines a group of servers.", Set: setUpstream},
-			{Name: "server", In: InUpstream, Args: "1+", Repeat: true, Syntax: "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] [backup] [down]", Doc: "Defines a server of the group.", Set: setUpstreamServer},
+			{Name: "server", In: InUpstream, Args: "1+", Repeat: true, Syntax: "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] [backup] [down] [drain] [route=string] [resolve] [service=name]", Doc: "Defines a server of the group.", Set: setUpstreamServer},
+			{Name: "resolver", In: InUpstream, Args: "1+", Syntax: resolverSyntax, Doc: "Sets the DNS servers that are asked for the group's names.", Set: func(l *Level, d *parser.Directive) error {
+				return l.setResolver(d, &l.Group.names)
+			}},
+			Time(Command{Name: "resolver_timeout", In: InUpstream, Default: "30s", Doc: "Sets how long resolving a name of the group may take."}, nil).of(func(g *upstreamBlock, v string) bool {
+				t, ok := parseTime(v, false)
+				g.names.timeout, g.names.given = t, true
+				return ok
+			}, "invalid value"),
 		},
 	}
 }
@@ -96,42 +117,6 @@ func (c Command) of(set func(g *upstreamBlock, v string) bool, problem string) C
 	return c
 }
 
-func upstreamZoneModule() Module {
-	return Module{Name: "ngx_http_upstream_zone_module", Commands: []Command{
-		{Name: "zone", In: InUpstream, Args: "1,2", Syntax: "name [size]", Doc: "Names the zone that holds the state of the group; one process needs no shared memory.", Set: setUpstreamZone},
-	}}
-}
-
-func upstreamHashModule() Module {
-	return Module{Name: "ngx_http_upstream_hash_module", Commands: []Command{
-		{Name: "hash", In: InUpstream, Args: "1,2", Repeat: true, Syntax: "key [consistent]", Doc: "Chooses the server by the hash of a key.", Set: setHash},
-	}}
-}
-
-func upstreamIPHashModule() Module {
-	return Module{Name: "ngx_http_upstream_ip_hash_module", Commands: []Command{
-		{Name: "ip_hash", In: InUpstream, Args: "0", Repeat: true, Doc: "Chooses the server by the client's address.", Set: func(l *Level, d *parser.Directive) error {
-			l.choose(d, upstream.IPHash, true)
-			return nil
-		}},
-	}}
-}
-
-func upstreamLeastConnModule() Module {
-	return Module{Name: "ngx_http_upstream_least_conn_module", Commands: []Command{
-		{Name: "least_conn", In: InUpstream, Args: "0", Repeat: true, Doc: "Chooses the server with the fewest connections.", Set: func(l *Level, d *parser.Directive) error {
-			l.choose(d, upstream.LeastConn, false)
-			return nil
-		}},
-	}}
-}
-
-func upstreamRandomModule() Module {
-	return Module{Name: "ngx_http_upstream_random_module", Commands: []Command{
-		{Name: "random", In: InUpstream, Args: "0-2", Repeat: true, Syntax: "[two [least_conn]]", Doc: "Chooses the server at random.", Set: setRandom},
-	}}
-}
-
 // setUpstream opens a group. Its body is read at once: the pass directives of
 // all servers come later.
 func setUpstream(l *Level, d *parser.Directive) error {
@@ -151,7 +136,7 @@ func setUpstream(l *Level, d *parser.Directive) error {
 		}
 		return nil
 	}
-	l.AtFinish(func() { g.start(l.c, d) })
+	l.AtFinish(func() { g.start(l.c, d, &l.Conf.Core.Names) })
 	return nil
 }
 
@@ -163,16 +148,27 @@ func setUpstreamServer(l *Level, d *parser.Directive) error {
 			return err
 		}
 	}
-	u, problem := parseUpstreamURL(d.Args[0].Value, 80, false)
-	if problem == "" {
+	text := d.Args[0].Value
+	if s.service != "" && !s.resolve {
+		return sayAt(d.Args[0], "", "add it", "service upstream %q requires \"resolve\" parameter", text)
+	}
+	u, problem := parseUpstreamURL(text, 80, false)
+	isAddress := u.unix || u.addr.IsValid()
+	if problem == "" && (!s.resolve || isAddress) {
 		if s.addresses = u.resolve(l.c.opts.Offline); len(s.addresses) == 0 {
 			problem = "host not found"
 		}
 	}
-	if problem != "" {
-		return sayAt(d.Args[0], "", "an address: 127.0.0.1:8080, backend.example.com, unix:/path", "%s in upstream %q", problem, d.Args[0].Value)
+	switch {
+	case problem != "":
+		return sayAt(d.Args[0], "", "an address: 127.0.0.1:8080, backend.example.com, unix:/path", "%s in upstream %q", problem, text)
+	case s.service != "" && !u.noPort:
+		return sayAt(d.Args[0], "", "the service says the ports", "service upstream %q may not have port", text)
+	case s.service != "" && isAddress:
+		return sayAt(d.Args[0], "", "a service belongs to a name", "service upstream %q requires domain name", text)
 	}
-	s.url = u
+	u.host = strings.TrimSuffix(u.host, ".")
+	s.url, s.resolve = u, s.resolve && !isAddress
 	l.Group.servers = append(l.Group.servers, s)
 	return nil
 }
@@ -199,8 +195,17 @@ func (s *upstreamServer) parameter(g *upstreamBlock, a parser.Arg) error {
 		s.backup = true
 	case a.Value == "down":
 		s.down = true
-	case a.Value == "resolve" || name == "service" && hasValue || a.Value == "drain" || name == "route" && hasValue:
-		return sayAt(a, "Y018", "nginx knows this parameter; it is not served yet", "parameter %q is not supported", a.Value)
+	case a.Value == "drain":
+		s.drain = true
+	case name == "route" && hasValue:
+		s.route = value
+		return checkRoute(a, value)
+	case a.Value == "resolve":
+		s.resolve = true
+	case name == "service" && hasValue:
+		if s.service = value; value == "" {
+			return sayAt(a, "", "service=http", "service is empty")
+		}
 	default:
 		return invalid
 	}
@@ -226,82 +231,42 @@ func setUpstreamKeepalive(l *Level, d *parser.Directive) error {
 	return nil
 }
 
-// minZoneSize is eight pages.
-const minZoneSize = 8 * 4096
-
-func setUpstreamZone(l *Level, d *parser.Directive) error {
-	name := d.Args[0].Value
-	if name == "" {
-		return sayAt(d.Args[0], "", "", "invalid zone name %q", name)
+// peer makes a peer of an address of the server.
+func (s *upstreamServer) peer(a peerAddress) upstream.Peer {
+	p := upstream.Peer{
+		Name: a.name, Network: a.network, Address: a.address, Server: s.url.text,
+		Weight: s.weight, MaxFails: s.maxFails, MaxConns: s.maxConns, FailTimeout: s.timeout,
+		Backup: s.backup, Down: s.down, Drain: s.drain, ID: s.route,
 	}
-	if len(d.Args) == 2 {
-		size, ok := parseSize(d.Args[1].Value)
-		if !ok {
-			return sayAt(d.Args[1], "Y009", "sizes are digits and end in k or m", "invalid zone size %q", d.Args[1].Value)
-		}
-		if size < minZoneSize {
-			return sayAt(d.Args[1], "", "at least 32k", "zone %q is too small", name)
-		}
+	if p.ID == "" {
+		p.ID = stickyID(a.name)
 	}
-	l.Group.zone = name
-	return nil
+	return p
 }
 
-// choose sets the load balancing method. The last one counts.
-func (l *Level) choose(d *parser.Directive, m upstream.Method, noBackup bool) {
-	g := l.Group
-	if g.chosen {
-		l.warnAt(d, d.Name, "load balancing method redefined")
-	}
-	g.chosen, g.method, g.noBackup = true, m, noBackup
-}
-
-func setHash(l *Level, d *parser.Directive) error {
-	v, err := l.value(d.Args[0].Value)
-	if err != nil {
-		return err
-	}
-	method := upstream.Hash
-	if len(d.Args) == 2 {
-		if d.Args[1].Value != "consistent" {
-			return sayAt(d.Args[1], "", `the only parameter is "consistent"`, "invalid parameter %q", d.Args[1].Value)
-		}
-		method = upstream.ConsistentHash
-	}
-	l.choose(d, method, true)
-	l.Group.key = v
-	return nil
-}
-
-func setRandom(l *Level, d *parser.Directive) error {
-	method := upstream.Random
-	for i, a := range d.Args {
-		if a.Value != [...]string{"two", "least_conn"}[i] {
-			return sayAt(a, "", "random [two [least_conn]]", "invalid parameter %q", a.Value)
-		}
-		method = upstream.RandomTwo
-	}
-	l.choose(d, method, true)
-	return nil
-}
-
-// start builds the group once the whole configuration has been read.
-func (g *upstreamBlock) start(c *compiler, d *parser.Directive) {
-	var peers []upstream.Peer
+// start builds the group once the whole configuration has been read. level is
+// what the http level says about resolving.
+func (g *upstreamBlock) start(c *compiler, d *parser.Directive, level *nameService) {
 	for i := range g.servers {
 		s := &g.servers[i]
 		if s.backup && g.noBackup {
 			continue // such a method never turns to them
 		}
+		if s.resolve {
+			g.resolving = append(g.resolving, &resolving{server: s})
+		}
 		for _, a := range s.addresses {
-			peers = append(peers, upstream.Peer{
-				Name: a.name, Network: a.network, Address: a.address, Server: s.url.text,
-				Weight: s.weight, MaxFails: s.maxFails, MaxConns: s.maxConns, FailTimeout: s.timeout,
-				Backup: s.backup, Down: s.down,
-			})
+			g.fixed = append(g.fixed, s.peer(a))
 		}
 	}
-	group, err := upstream.NewGroup(g.name, peers, g.method)
+	if !g.checkResolving(c, d, level) {
+		return
+	}
+	newGroup := upstream.NewGroup
+	if slices.ContainsFunc(g.resolving, func(r *resolving) bool { return !r.server.backup }) {
+		newGroup = upstream.NewOpenGroup
+	}
+	group, err := newGroup(g.name, g.fixed, g.method)
 	if err != nil {
 		where := d.Args[0].Range
 		if errors.Is(err, upstream.ErrNoServers) {
@@ -311,11 +276,13 @@ func (g *upstreamBlock) start(c *compiler, d *parser.Directive) {
 		c.failLater(parser.Error, where, d.End, "", "", "%s in upstream %q", err, g.name)
 		return
 	}
-	g.group = group
+	group.Inflight = g.inflight
+	g.group.Store(group)
 	if !g.kept {
 		g.local = true
 	}
 	g.cache(c.table)
+	g.beginResolving(c.table)
 }
 
 // cache makes the store of idle connections.
@@ -343,9 +310,13 @@ func (g *upstreamBlock) expire() {
 // servers have failed, and connections to those that are still there.
 func (t *Table) inheritUpstreams(old *Table) {
 	for name, g := range t.groups {
-		if o := old.groups[name]; o != nil && g.group != nil && o.group != nil && g.explicit == o.explicit {
-			g.group.Inherit(o.group)
+		o := old.groups[name]
+		if o == nil || g.group.Load() == nil || o.group.Load() == nil || g.explicit != o.explicit {
+			continue
 		}
+		g.inheritResolved(o)
+		g.group.Load().Inherit(o.group.Load())
+		g.sticky.inherit(o.sticky)
 	}
 }
 
@@ -394,7 +365,7 @@ func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, 
 			return
 		}
 		g.servers = []upstreamServer{{url: *u, addresses: addresses, weight: 1, maxFails: 1, timeout: 10 * time.Second}}
-		g.start(l.c, d)
+		g.start(l.c, d, &l.Conf.Core.Names)
 	})
 	return g, nil
 }

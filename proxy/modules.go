@@ -31,7 +31,9 @@ func modules() []Module {
 		upstreamHashModule(),
 		upstreamIPHashModule(),
 		upstreamLeastConnModule(),
+		upstreamLeastTimeModule(),
 		upstreamRandomModule(),
+		upstreamStickyModule(),
 		sslModule(),
 		http2Module(),
 

@@ -108,6 +108,7 @@ func (r *Runtime) Bind(t *Table) error {
 	log.logf(logNotice, "%s/%s", r.opts.Product.Name, r.opts.Product.Version)
 	r.opts.inherited.closeRest(log)
 	r.table.Store(t)
+	t.begin()
 	for _, b := range opened {
 		r.bound[b.key] = b
 	}
@@ -156,6 +157,7 @@ func (r *Runtime) Reload(t *Table) error {
 	})
 	t.inheritUpstreams(old)
 	r.table.Store(t)
+	t.begin()
 	for _, b := range opened {
 		r.bound[b.key] = b
 	}

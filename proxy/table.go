@@ -16,6 +16,7 @@ type Table struct {
 	Servers  []*Server
 	sockets  []*socket
 	groups   map[string]*upstreamBlock
+	zones    map[string]*zone
 	formats  map[string]*logFormat
 	logs     map[string]*logSink // by path
 	logPaths []string            // in the order in which they were named
@@ -25,11 +26,12 @@ type Table struct {
 	sessionZones map[string]int64
 	opts         *Options
 	closers      []func()
+	starters     []func()
 	refs         atomic.Int64 // exchanges, and one for being current
 }
 
 func newTable(o *Options) *Table {
-	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
+	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, zones: map[string]*zone{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
 	t.refs.Store(1)
 	return t
 }
@@ -58,6 +60,16 @@ func (t *Table) release() {
 
 // onClose runs f when the last exchange under the table has ended.
 func (t *Table) onClose(f func()) { t.closers = append(t.closers, f) }
+
+// onServe runs f when the table begins to serve.
+func (t *Table) onServe(f func()) { t.starters = append(t.starters, f) }
+
+// begin starts what goes on beside exchanges.
+func (t *Table) begin() {
+	for _, f := range t.starters {
+		f()
+	}
+}
 
 // socket is one address to bind, with everything that listens on it.
 type socket struct {

@@ -56,6 +56,8 @@ type upstreamScratch struct {
 	attempt  upstream.Attempt
 	address  [16]byte     // of the client, for ip_hash
 	resolved []netip.Addr // of the name in a variable
+	session  []byte       // for sticky
+	cookieAt int          // one more than its index in x.Out.Fields
 	watch    *clientWatch
 	watching bool
 }
@@ -87,6 +89,7 @@ func (s *upstreamScratch) begin(c *upstreamConf) {
 	s.block, s.group, s.peer, s.conn, s.tls = nil, nil, nil, nil, nil
 	s.sent, s.sentAll, s.streaming, s.fresh = false, false, false, false
 	s.answer = upstreamAnswer{}
+	s.session, s.cookieAt = nil, 0
 	s.fields, s.kinds, s.trailers = s.fields[:0], s.kinds[:0], s.trailers[:0]
 	s.uriStart, s.uriEnd = 0, 0
 }
@@ -155,7 +158,7 @@ func serveProxy(x *Exchange) Code {
 			return code
 		}
 	} else {
-		u.group = u.block.group
+		u.group = u.block.group.Load()
 	}
 	if u.vars.tls {
 		u.tls = &c.tls
@@ -206,7 +209,7 @@ func (x *Exchange) findGroup(c *proxyConf, url *upstreamURL) Code {
 		g = groups[implicitKey(host, url.port)]
 	}
 	if g != nil {
-		u.block, u.group = g, g.group
+		u.block, u.group = g, g.group.Load()
 		return OK
 	}
 	addresses := []peerAddress{}
@@ -264,6 +267,9 @@ func (x *Exchange) askServers(c *proxyConf) Code {
 	u := &x.upstream
 	u.start = nanos()
 	u.attempt.Start(u.group, x.balanceKey())
+	if s := u.sticky(); s != nil {
+		u.attempt.Prefer(s.prefer(x))
+	}
 	u.attempt.Limit(c.nextTries)
 	if !c.ignoreClientAbort && !u.streaming {
 		x.watchClient()
@@ -297,11 +303,16 @@ func (x *Exchange) askServer(c *proxyConf) verdict {
 	}
 	u.peer, u.name = peer, peer.Name
 	u.state().peer = peer.Name
+	if s := u.sticky(); s != nil && s.cookie != nil {
+		s.cookie.mark(x, peer)
+	}
 	u.sent, u.sentAll = false, false
 	if v := x.exchangeHead(c); v != (verdict{}) {
 		return v
 	}
-	u.state().header = nanos() - u.since
+	now := nanos()
+	u.state().header = now - u.since
+	u.attempt.Head(now)
 	return x.takeResponse(c)
 }
 
@@ -475,10 +486,24 @@ func (x *Exchange) leaveServer() {
 	u.endState()
 	u.countSent()
 	u.keepOrClose()
-	if u.peer != nil {
-		u.attempt.Done(u.peer, true, nanos())
-		u.peer = nil
+	if u.peer == nil {
+		return
 	}
+	if s := u.sticky(); s != nil && !s.afterHead {
+		s.learn(x, u.peer)
+	}
+	now := nanos()
+	u.attempt.Complete(u.peer, now)
+	u.attempt.Done(u.peer, true, now)
+	u.peer = nil
+}
+
+// sticky is what the group says about sessions, nil for nothing.
+func (s *upstreamScratch) sticky() *stickyConf {
+	if s.block == nil {
+		return nil
+	}
+	return s.block.sticky
 }
 
 // endState notes how long the attempt took.
@@ -521,6 +546,10 @@ func (x *Exchange) takeResponse(c *proxyConf) verdict {
 			x.interceptError()
 			return verdict{code: Code(a.status)}
 		}
+	}
+	u.attempt.Accept(u.peer, nanos())
+	if s := u.sticky(); s != nil && s.afterHead {
+		s.learn(x, u.peer)
 	}
 	if a.redirect != nil {
 		x.leaveServer()

@@ -168,15 +168,10 @@ func (r *Resolver) Lookup(ctx context.Context, dst []netip.Addr, name string) ([
 	return addrs, err
 }
 
-// Fresh is Lookup that also gives the time until which the answer counts, in
-// seconds since 1970.
-func (r *Resolver) Fresh(ctx context.Context, dst []netip.Addr, name string) ([]netip.Addr, int64, error) {
-	return r.lookup(ctx, dst, name)
-}
-
+// lookup also says until when the answer counts.
 func (r *Resolver) lookup(ctx context.Context, dst []netip.Addr, name string) ([]netip.Addr, int64, error) {
 	if a, err := netip.ParseAddr(name); err == nil && a.Is4() {
-		return append(dst, a), 0, nil
+		return append(dst, a), time.Now().Unix() + idleTime, nil
 	}
 	e, cached, err := r.follow(ctx, nameKey(name))
 	switch {

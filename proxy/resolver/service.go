@@ -40,6 +40,17 @@ func ServiceName(service, name string) string {
 	return "_" + service + "._tcp." + name
 }
 
+// Addresses finds the addresses of a name, as those of a service with one
+// server. The error is that of Lookup.
+func (r *Resolver) Addresses(ctx context.Context, name string, port uint16) (Service, error) {
+	addrs, valid, err := r.lookup(ctx, nil, name)
+	s := Service{Valid: valid}
+	for _, a := range addrs {
+		s.Targets = append(s.Targets, Target{Address: netip.AddrPortFrom(a, port), Name: name, Weight: 1})
+	}
+	return s, err
+}
+
 // Service finds the servers of a service and their addresses. ctx makes the
 // context of one look-up, with its time limit. The error is that of Lookup.
 func (r *Resolver) Service(ctx func() (context.Context, context.CancelFunc), service, name string) (Service, error) {

@@ -11,9 +11,14 @@ type Attempt struct {
 	more   []uint64 // instead of tried with more than 64 peers
 	missed int      // choices of a method that came to nothing
 	key    []byte
+	id     []byte // of the preferred peer
 	hash   uint32
 	rehash uint64
 	digits [20]byte
+
+	began    int64 // when the current peer was chosen
+	head     int64 // milliseconds to the head of its answer, -1 without
+	inflight bool  // it counts as one that waits for an answer
 }
 
 // maxMissed is after how many choices that come to nothing a method gives way
@@ -24,7 +29,7 @@ const maxMissed = 20
 // until the next Start. It allocates nothing, but for the first time with a
 // group of more than 64 peers.
 func (a *Attempt) Start(g *Group, key []byte) {
-	a.group, a.ring, a.key = g, &g.rings[0], key
+	a.group, a.ring, a.key, a.id = g, &g.rings[0], key, nil
 	a.tries = g.rings[0].tries + g.rings[1].tries
 	a.missed, a.hash, a.rehash = 0, 0, 0
 	a.forget()
@@ -36,6 +41,10 @@ func (a *Attempt) Start(g *Group, key []byte) {
 	default:
 	}
 }
+
+// Prefer asks for the peer with an ID, as long as it can be had. The ID is kept
+// until the next Start.
+func (a *Attempt) Prefer(id []byte) { a.id = id }
 
 // network returns the bytes of an address that are hashed.
 func (a *Attempt) network(address []byte) []byte {
@@ -70,22 +79,26 @@ func (a *Attempt) Retry() { a.tries++ }
 // down, failed or at their limit of connections. Done must follow.
 func (a *Attempt) Next(now int64) (*Peer, error) {
 	g := a.group
+	a.began, a.head = now, -1
 	if g.single {
 		p := a.ring.peers[0]
-		if p.Down || !p.reserve() {
+		if p.Down || p.Drain && p.ID != string(a.id) || !p.reserve() {
 			return nil, ErrNoLive
 		}
 		return p, nil
 	}
-	now = seconds(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	i := a.choose(now)
+	i := a.choose(seconds(now))
 	if i < 0 {
 		return nil, ErrNoLive
 	}
 	p := a.ring.peers[i]
-	p.take(now)
+	if g.Inflight {
+		a.inflight = true
+		p.times.begin(milliseconds(now))
+	}
+	p.take(seconds(now))
 	a.mark(i)
 	return p, nil
 }
@@ -104,13 +117,17 @@ func (a *Attempt) choose(now int64) int {
 }
 
 func (a *Attempt) chooseInRing(now int64) int {
-	if a.group.Method == LeastConn {
-		return a.leastConn(now)
+	i := a.preferred(now)
+	switch m := a.group.Method; {
+	case m != RoundRobin && i >= 0:
+		return i
+	case m == LeastConn:
+		return a.least(now, compareLoad)
+	case m == LeastTimeHeader || m == LeastTimeLast:
+		return a.leastTime(now)
 	}
-	i := -1
-	if a.ring == &a.group.rings[0] && a.missed <= maxMissed {
+	if i < 0 && a.ring == &a.group.rings[0] && a.missed <= maxMissed {
 		switch a.group.Method {
-		case RoundRobin, LeastConn:
 		case IPHash, Hash:
 			i = a.hashed(now)
 		case ConsistentHash:
@@ -119,12 +136,13 @@ func (a *Attempt) chooseInRing(now int64) int {
 			i = a.random(now)
 		case RandomTwo:
 			i = a.randomTwo(now)
+		default:
+		}
+		if i >= 0 {
+			return i
 		}
 	}
-	if i < 0 {
-		i = a.roundRobin(now)
-	}
-	return i
+	return a.roundRobin(now, i)
 }
 
 // Done ends the use of a peer that Next returned. ok says that the peer did not
@@ -139,6 +157,7 @@ func (a *Attempt) Done(p *Peer, ok bool, now int64) (disabled bool) {
 	}
 	a.group.mu.Lock()
 	defer a.group.mu.Unlock()
+	a.landed(p, now, milliseconds(now-a.began))
 	p.conns.Add(-1)
 	if a.tries > 0 {
 		a.tries--

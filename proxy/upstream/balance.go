@@ -25,8 +25,33 @@ func (p *Peer) join(total int) int {
 	return total
 }
 
-// roundRobin is smooth weighted round robin (ngx_http_upstream_get_peer).
-func (a *Attempt) roundRobin(now int64) int {
+// preferred finds the peer that the request asks for, if it is to be had
+// (ngx_http_upstream_get_rr_peer_by_sid).
+func (a *Attempt) preferred(now int64) int {
+	if len(a.id) == 0 {
+		return -1
+	}
+	for i, p := range a.ring.peers {
+		if p.ID != string(a.id) {
+			continue
+		}
+		if a.wasTried(i) || !p.serves(now) {
+			return -1
+		}
+		return i
+	}
+	return -1
+}
+
+// roundRobin is smooth weighted round robin (ngx_http_upstream_get_peer). A
+// preferred peer wins, and pays as if it had won by its weight, up to a debt of
+// one round.
+func (a *Attempt) roundRobin(now int64, preferred int) int {
+	if preferred >= 0 {
+		if p := a.ring.peers[preferred]; p.current <= p.Weight-a.ring.total {
+			return preferred
+		}
+	}
 	best, total := -1, 0
 	for i, p := range a.ring.peers {
 		if !a.free(i, now) {
@@ -37,15 +62,19 @@ func (a *Attempt) roundRobin(now int64) int {
 			best = i
 		}
 	}
+	if preferred >= 0 {
+		best = preferred
+	}
 	if best >= 0 {
 		a.ring.peers[best].current -= total
 	}
 	return best
 }
 
-// leastConn finds the fewest connections for the weight, and asks round robin
-// if there are several (ngx_http_upstream_get_least_conn_peer).
-func (a *Attempt) leastConn(now int64) int {
+// least finds the peer with the least of something, and asks round robin if
+// there are several (ngx_http_upstream_get_least_conn_peer,
+// ngx_http_upstream_get_least_time_peer).
+func (a *Attempt) least(now int64, compare func(p, q *Peer) int) int {
 	peers := a.ring.peers
 	best, many := -1, false
 	for i := range peers {
@@ -54,7 +83,7 @@ func (a *Attempt) leastConn(now int64) int {
 		}
 		c := -1
 		if best >= 0 {
-			c = compareLoad(peers[i], peers[best])
+			c = compare(peers[i], peers[best])
 		}
 		if c < 0 {
 			best, many = i, false
@@ -67,7 +96,7 @@ func (a *Attempt) leastConn(now int64) int {
 	}
 	total := 0
 	for i := best; i < len(peers); i++ {
-		if !a.free(i, now) || compareLoad(peers[i], peers[best]) != 0 {
+		if !a.free(i, now) || compare(peers[i], peers[best]) != 0 {
 			continue
 		}
 		total = peers[i].join(total)

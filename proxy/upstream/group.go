@@ -28,13 +28,15 @@ type Method uint8
 // The methods. nginx has no backup servers with IPHash, Hash, ConsistentHash,
 // Random and RandomTwo; here they are used after the others, in round robin.
 const (
-	RoundRobin     Method = iota // smooth weighted round robin
-	LeastConn                    // fewest connections for the weight, then round robin
-	IPHash                       // the key is the client's address in network order: 4 or 16 bytes, or none
-	Hash                         // the key is text; the hash of Cache::Memcached
-	ConsistentHash               // the key is text; the ring of Cache::Memcached::Fast
-	Random                       // by weight
-	RandomTwo                    // two at random, then the one with fewer connections for its weight
+	RoundRobin      Method = iota // smooth weighted round robin
+	LeastConn                     // fewest connections for the weight, then round robin
+	IPHash                        // the key is the client's address in network order: 4 or 16 bytes, or none
+	Hash                          // the key is text; the hash of Cache::Memcached
+	ConsistentHash                // the key is text; the ring of Cache::Memcached::Fast
+	Random                        // by weight
+	RandomTwo                     // two at random, then the one with fewer connections for its weight
+	LeastTimeHeader               // the least time to the head of an answer, then round robin
+	LeastTimeLast                 // the least time to the end of an answer, then round robin
 )
 
 // maxWeight bounds the sum of the weights of the primary or backup peers.
@@ -58,6 +60,9 @@ type Peer struct {
 	// time for which the peer is then left out. Whole seconds count.
 	FailTimeout  time.Duration
 	Backup, Down bool
+	// Drain is Down but for requests that ask for the peer by its ID.
+	Drain bool
+	ID    string // what Attempt.Prefer may ask for
 
 	site int // equal for the peers of a ring with equal Server
 	*state
@@ -70,6 +75,7 @@ type state struct {
 	effective         int // weight after failures
 	fails             int
 	accessed, checked int64 // seconds: last failure, start of the current window
+	times             times
 }
 
 // Group is a set of peers. Its shape does not change; the health of its peers
@@ -77,6 +83,9 @@ type state struct {
 type Group struct {
 	Name   string
 	Method Method
+	// Inflight makes the least time methods look at requests without an answer
+	// too. It must be set before the group is used.
+	Inflight bool
 
 	peers  []Peer
 	rings  [2]ring // the primary peers, then the backup peers
@@ -96,6 +105,16 @@ type ring struct {
 // NewGroup makes a group of copies of the given peers, which keep their order.
 // It returns ErrNoServers if no peer is primary.
 func NewGroup(name string, peers []Peer, m Method) (*Group, error) {
+	g, err := NewOpenGroup(name, peers, m)
+	if err == nil && len(g.rings[0].peers) == 0 {
+		return nil, ErrNoServers
+	}
+	return g, err
+}
+
+// NewOpenGroup is NewGroup for groups whose peers are found while serving: it
+// may be without any.
+func NewOpenGroup(name string, peers []Peer, m Method) (*Group, error) {
 	g := &Group{Name: name, Method: m, peers: append([]Peer(nil), peers...), mu: new(sync.Mutex)}
 	for i := range g.peers {
 		p := &g.peers[i]
@@ -114,10 +133,7 @@ func NewGroup(name string, peers []Peer, m Method) (*Group, error) {
 			return nil, err
 		}
 	}
-	if len(g.rings[0].peers) == 0 {
-		return nil, ErrNoServers
-	}
-	g.single = len(g.peers) == 1
+	g.single = len(g.rings[0].peers) == 1 && len(g.rings[1].peers) == 0
 	if m == ConsistentHash {
 		if g.rings[0].total > maxRingWeight {
 			return nil, fmt.Errorf("sum of weights exceeds %d in upstream %q", maxRingWeight, name)
@@ -141,10 +157,22 @@ func (r *ring) add(p *Peer) error {
 	r.peers = append(r.peers, p)
 	r.ranges = append(r.ranges, r.total)
 	r.total += p.Weight
-	if !p.Down {
+	if !p.Down && !p.Drain {
 		r.tries++
 	}
 	return nil
+}
+
+// Renew makes a group of other peers that shares with g the health of those
+// that stay.
+func (g *Group) Renew(peers []Peer) (*Group, error) {
+	n, err := NewOpenGroup(g.Name, peers, g.Method)
+	if err != nil {
+		return nil, err
+	}
+	n.Inflight = g.Inflight
+	n.Inherit(g)
+	return n, nil
 }
 
 // Peers returns the peers of the group in their order. The slice is the
@@ -160,11 +188,11 @@ func (g *Group) Inherit(old *Group) {
 		network, address, server        string
 		weight, maxFails, maxConns, nth int
 		failTimeout                     time.Duration
-		backup, down                    bool
+		backup, down, drain             bool
 	}
 	count := map[identity]int{}
 	identify := func(p *Peer) identity {
-		id := identity{p.Network, p.Address, p.Server, p.Weight, p.MaxFails, p.MaxConns, 0, p.FailTimeout, p.Backup, p.Down}
+		id := identity{p.Network, p.Address, p.Server, p.Weight, p.MaxFails, p.MaxConns, 0, p.FailTimeout, p.Backup, p.Down, p.Drain}
 		count[id]++
 		id.nth = count[id]
 		return id
@@ -213,6 +241,11 @@ func (p *Peer) full() bool {
 
 // usable reports whether the peer may be chosen.
 func (p *Peer) usable(now int64) bool {
+	return !p.Drain && p.serves(now)
+}
+
+// serves reports whether the peer may be chosen by its ID.
+func (p *Peer) serves(now int64) bool {
 	return !p.Down && !p.failed(now) && !p.full()
 }
 

@@ -60,10 +60,10 @@ func findPoint(ps []point, hash uint32) uint32 {
 // consistent walks the ring from the key's point. Several peers of one server
 // take turns (ngx_http_upstream_get_chash_peer).
 func (a *Attempt) consistent(now int64) int {
-	if len(a.key) == 0 {
+	ps := a.ring.points
+	if len(a.key) == 0 || len(ps) == 0 {
 		return -1
 	}
-	ps := a.ring.points
 	for {
 		site := int(ps[a.hash%uint32(len(ps))].site)
 		best, total := -1, 0
