@@ -162,7 +162,7 @@ func (o *Options) openEarlyLog() {
 	path := o.errorLogPath()
 	f := s.get(path)
 	if err := s.open(f); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: [alert] could not open error log file: %v\n", o.Product.Name, SystemError("open()", path, err))
+		fmt.Fprintf(cmp.Or(o.Console, os.Stderr), "%s: [alert] could not open error log file: %v\n", o.Product.Name, SystemError("open()", path, err))
 		f = s.get("")
 		_ = s.open(f)
 	}

@@ -77,6 +77,14 @@ func setWorkerConnections(l *Level, d *parser.Directive) error {
 	return nil
 }
 
+// checkConnections refuses what leaves no connection for clients: to nginx the
+// listening sockets are connections too (ngx_event_init_conf).
+func (c *compiler) checkConnections() {
+	if n, sockets := c.table.Main.WorkerConnections, len(c.table.sockets); n <= sockets {
+		c.failAtStart("Y009", "raise worker_connections", "%d worker_connections are not enough for %d listening sockets", n, sockets)
+	}
+}
+
 // setUse accepts the one method that nginx builds on Linux without being asked.
 func setUse(_ *Level, d *parser.Directive) error {
 	switch name := d.Args[0].Value; name {

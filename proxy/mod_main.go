@@ -67,7 +67,7 @@ func (c *compiler) initMain() {
 	// The last of all steps: files are opened when everything else is right.
 	c.finish = append(c.finish, func() {
 		c.finishMain()
-		c.finish = append(c.finish, c.openLogs)
+		c.finish = append(c.finish, c.checkConnections, c.openLogs)
 	})
 }
 

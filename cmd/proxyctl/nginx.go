@@ -89,6 +89,9 @@ func (o *nginxOptions) parse(args []string) error {
 					flags = args[i]
 				}
 				*into = flags
+				if err := o.given(c); err != nil {
+					return err
+				}
 				break
 			}
 			if err := o.flag(c); err != nil {
@@ -96,12 +99,22 @@ func (o *nginxOptions) parse(args []string) error {
 			}
 		}
 	}
-	o.prefixGiven = o.prefix != ""
-	switch o.signal {
-	case "", "stop", "quit", "reopen", "reload":
-		return nil
+	return nil
+}
+
+// given looks at the value of a letter at once, as nginx does.
+func (o *nginxOptions) given(c byte) error {
+	switch c {
+	case 'p':
+		o.prefixGiven = true
+	case 's':
+		switch o.signal {
+		case "stop", "quit", "reopen", "reload":
+		default:
+			return fmt.Errorf("invalid option: \"-s %s\"", o.signal)
+		}
 	}
-	return fmt.Errorf("invalid option: \"-s %s\"", o.signal)
+	return nil
 }
 
 // valued gives the place of a letter that takes a value.
@@ -152,7 +165,7 @@ func (o *nginxOptions) settings() settings {
 		s.prefix = o.prefix
 		s.conf, s.errorLog, s.accessLog, s.pid = "conf/nginx.conf", "logs/error.log", "logs/access.log", "logs/nginx.pid"
 	}
-	if !strings.HasSuffix(s.prefix, "/") {
+	if s.prefix != "" && !strings.HasSuffix(s.prefix, "/") {
 		s.prefix += "/"
 	}
 	if o.conf != "" {

@@ -101,6 +101,7 @@ func (p *process) serve() int {
 	} else if !p.inherited.replaces && daemonWanted(file.Body, p.daemon) {
 		return p.detach()
 	}
+	p.options.Console, _ = p.stderr.(*os.File)
 	table, diags := p.load(file)
 	if p.say(diags) {
 		return 1
@@ -148,7 +149,6 @@ func (p *process) fatal(err error) {
 // serves with the rights of the user directive. From the pid file on, the
 // process can be told something.
 func (p *process) start(table *proxy.Table) error {
-	p.options.Console, _ = p.stderr.(*os.File)
 	p.runtime = proxy.NewRuntime(p.options)
 	if err := p.readyCertificates(); err != nil {
 		return err

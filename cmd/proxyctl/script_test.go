@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,6 +85,8 @@ func runScripts(t *testing.T, installed string) {
 			"send":    scriptSend,
 			"get":     scriptGet,
 			"log":     scriptLog,
+			"run":     scriptRun,
+			"await":   scriptAwait,
 		},
 	})
 }
@@ -94,9 +97,11 @@ type harness struct {
 	installed string
 	server    *exec.Cmd
 	exited    chan error
-	ports     map[string]string // of the file, to those in use
-	mu        sync.Mutex
-	closes    []io.Closer
+	// background is the pid file of a server that runs on its own.
+	background string
+	ports      map[string]string // of the file, to those in use
+	mu         sync.Mutex
+	closes     []io.Closer
 }
 
 func newHarness(env *testscript.Env, installed string) *harness {
@@ -165,6 +170,11 @@ func (h *harness) stop() {
 			_ = h.server.Process.Kill()
 		}
 	}
+	if text, err := os.ReadFile(h.background); err == nil {
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.closes {
@@ -187,18 +197,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
 	globals := "daemon off; pid logs/nginx.pid;"
-	program := h.installed
-	if program == "" {
-		var err error
-		program, err = exec.LookPath("nginx")
-		for _, d := range filepath.SplitList(ts.Getenv("PATH")) {
-			if p := filepath.Join(d, "nginx"); isExecutable(p) {
-				program, err = p, nil
-				break
-			}
-		}
-		ts.Check(err)
-	}
+	program := h.program(ts)
 	if os.Geteuid() == 0 {
 		globals += " user root;" // the script's folder is root's alone
 	}
@@ -222,6 +221,54 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// program is what the script tests.
+func (h *harness) program(ts *testscript.TestScript) string {
+	if h.installed != "" {
+		return h.installed
+	}
+	for _, d := range filepath.SplitList(ts.Getenv("PATH")) {
+		if p := filepath.Join(d, "nginx"); isExecutable(p) {
+			return p
+		}
+	}
+	ts.Fatalf("nginx is not in PATH")
+	return ""
+}
+
+// run ARG...: runs nginx's command line with the script's folder as prefix
+// and logs/error.log as error log; with ! it must fail. A server that it leaves
+// running is ended with the script when its pid file is logs/nginx.pid, which is
+// nginx's default.
+func scriptRun(ts *testscript.TestScript, neg bool, args []string) {
+	h := harnessOf(ts)
+	dir := ts.MkAbs(".")
+	ts.Check(os.MkdirAll(filepath.Join(dir, "logs"), 0o755))
+	h.background = filepath.Join(dir, "logs/nginx.pid")
+	if os.Geteuid() == 0 && !slices.Contains(args, "-g") {
+		args = append([]string{"-g", "user root;"}, args...) // the script's folder is root's alone
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.Command(h.program(ts), append([]string{"-p", dir, "-e", "logs/error.log"}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	fmt.Fprint(ts.Stdout(), h.restore(out.String()))
+	fmt.Fprint(ts.Stderr(), h.restore(errs.String()))
+	if (err != nil) != neg {
+		ts.Fatalf("nginx %s: %v\n%s%s", strings.Join(args, " "), err, out.String(), errs.String())
+	}
+}
+
+// await FILE: until the file exists, with ! until it does not.
+func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
+	for range 200 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); (err != nil) == neg {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("waited in vain for %s", args[0])
+}
+
 func isExecutable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
@@ -243,9 +290,12 @@ func (h *harness) awaitPID(path string) error {
 	return errors.New("the server did not start")
 }
 
-// signal NAME: HUP, USR1, QUIT or TERM.
+// signal NAME: HUP, USR1, USR2, WINCH, QUIT, INT or TERM.
 func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
-	sig := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM}[args[0]]
+	sig := map[string]syscall.Signal{
+		"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
+		"USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH, "INT": syscall.SIGINT,
+	}[args[0]]
 	ts.Check(harnessOf(ts).server.Process.Signal(sig))
 }
 
