@@ -22,6 +22,7 @@ type compiler struct {
 	errors   int
 	// endpoints are the addresses of all listen directives read so far.
 	endpoints map[string]*endpoint
+	now       *parser.Directive // whose setter runs
 	// finish is run after the whole file has been read: what nginx does when it
 	// initializes modules, in the order of registration.
 	finish []func()
@@ -203,7 +204,10 @@ func (c *compiler) directive(l *Level, d *parser.Directive) {
 	if cmd.Set == nil {
 		return
 	}
-	if err := cmd.Set(l, d); err != nil {
+	c.now = d
+	err := cmd.Set(l, d)
+	c.now = nil
+	if err != nil {
 		c.report(reading, parser.Error, err, d, d.End)
 	}
 }
@@ -254,11 +258,14 @@ func misplaced(rows []*Command, d *parser.Directive) error {
 }
 
 func (c *compiler) unknown(d *parser.Directive) error {
-	hint := ""
-	if best := nearest(d.Name.Value, c.commands); best != "" {
-		hint = fmt.Sprintf("did you mean %q?", best)
+	code, hint := retired(d.Name)
+	if code == "" {
+		code = "Y005"
+		if best := nearest(d.Name.Value, c.commands); best != "" {
+			hint = fmt.Sprintf("did you mean %q?", best)
+		}
 	}
-	return sayAt(d.Name, "Y005", hint, "unknown directive \"%s\"", d.Name.Value)
+	return sayAt(d.Name, code, hint, "unknown directive \"%s\"", d.Name.Value)
 }
 
 // report files a setter's error, or a warning, under its place.

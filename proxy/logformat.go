@@ -63,7 +63,7 @@ func (f *logFormat) compile(c *compiler, a parser.Arg) error {
 		if special := logSpecial(name); special != nil {
 			f.steps = append(f.steps, logStep{special: special})
 		} else {
-			f.steps = append(f.steps, logStep{v: c.vars.use(name)})
+			f.steps = append(f.steps, logStep{v: c.use(name)})
 		}
 		s = rest
 	}

@@ -260,7 +260,7 @@ func (l *Level) proxyTarget(d *parser.Directive, t *proxyTarget) error {
 	switch l.Location.Kind {
 	case RegexLocation, NamedLocation, Nameless:
 		if u.uri != "" {
-			return sayAt(d.Args[0], "Y016", "leave out everything behind the host and port: "+scheme+strings.TrimSuffix(rest, u.uri),
+			return sayAt(d.Args[0], "C005", "leave out everything behind the host and port: "+scheme+strings.TrimSuffix(rest, u.uri),
 				"\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named location, or inside \"if\" statement, or inside \"limit_except\" block")
 		}
 	case PrefixLocation, ExactLocation, NoRegexLocation:

@@ -360,7 +360,7 @@ func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, 
 	l.AtFinish(func() {
 		addresses := u.resolve(l.c.opts.Offline)
 		if len(addresses) == 0 {
-			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "", "the name cannot be resolved now; nginx needs it when it starts",
+			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "C022", "the name cannot be resolved now; nginx needs it when it starts",
 				"host not found in upstream %q in %s", u.host, placeText(d.End))
 			return
 		}

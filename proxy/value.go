@@ -45,38 +45,49 @@ func (l *Level) value(text string) (*Value, error) {
 	return v, nil
 }
 
-// reference reads what follows a "$" (ngx_http_script_compile).
+// reference compiles what follows a "$".
 func (l *Level) reference(s string) (part, string, error) {
+	name, capture, rest, err := readReference(s)
+	switch {
+	case err != nil:
+		return part{}, "", err
+	case capture != 0:
+		return part{capture: capture}, rest, nil
+	}
+	return part{v: l.c.use(name)}, rest, nil
+}
+
+// readReference reads the name of a variable, or the number of a capture, that
+// follows a "$" (ngx_http_script_compile).
+func readReference(s string) (name string, capture int, rest string, err error) {
 	if s == "" {
-		return part{}, "", say("invalid variable name")
+		return "", 0, "", say("invalid variable name")
 	}
 	if s[0] >= '1' && s[0] <= '9' {
-		return part{capture: int(s[0] - '0')}, s[1:], nil
+		return "", int(s[0] - '0'), s[1:], nil
 	}
-	name, rest := "", ""
+	start := 0
 	if s[0] == '{' {
-		end := 1
-		for end < len(s) && isNameByte(s[end]) {
-			end++
-		}
-		if end == len(s) || s[end] != '}' {
-			return part{}, "", sayBracket(s[1:end])
-		}
-		name, rest = s[1:end], s[end+1:]
-	} else {
-		end := 0
-		for end < len(s) && isNameByte(s[end]) {
-			end++
-		}
-		name, rest = s[:end], s[end:]
+		start = 1
 	}
-	if name == "" {
-		return part{}, "", say("invalid variable name")
+	end := start
+	for end < len(s) && isNameByte(s[end]) {
+		end++
 	}
-	if len(name) == 1 && name[0] >= '1' && name[0] <= '9' {
-		return part{capture: int(name[0] - '0')}, rest, nil
+	name, rest = s[start:end], s[end:]
+	if start == 1 {
+		if rest == "" || rest[0] != '}' {
+			return "", 0, "", sayBracket(name)
+		}
+		rest = rest[1:]
 	}
-	return part{v: l.c.vars.use(name)}, rest, nil
+	switch {
+	case name == "":
+		return "", 0, "", say("invalid variable name")
+	case len(name) == 1 && name[0] >= '1' && name[0] <= '9':
+		return "", int(name[0] - '0'), rest, nil
+	}
+	return name, 0, rest, nil
 }
 
 func sayBracket(name string) error {

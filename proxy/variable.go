@@ -28,6 +28,7 @@ type variable struct {
 	fill func(x *Exchange, s *slot)
 	// volatile: what fill made counts for one use only.
 	volatile bool
+	place    parser.Range // of the first use in a value
 }
 
 // slot is the value of a variable in one exchange.
@@ -73,6 +74,22 @@ func (vs *variables) use(name string) *variable {
 	v := vs.names[name]
 	if v == nil {
 		v = vs.make(name)
+	}
+	return v
+}
+
+// use returns the variable of a name in a value, and remembers where a name
+// stood first, for messages.
+func (c *compiler) use(name string) *variable {
+	v := c.vars.use(name)
+	if d := c.now; v.place.IsZero() && d != nil {
+		v.place = d.Name.Range
+		for _, a := range d.Args {
+			if strings.Contains(lower(a.Value), "$"+v.name) || strings.Contains(lower(a.Value), "${"+v.name+"}") {
+				v.place = a.Range
+				break
+			}
+		}
 	}
 	return v
 }
@@ -154,12 +171,30 @@ func (c *compiler) resolveVariables() {
 			continue
 		}
 		hint := ""
-		if best := nearest(v.name, c.vars.builtin); best != "" {
+		if best := c.vars.nearest(v.name); best != "" {
 			hint = "did you mean \"$" + best + "\"?"
 		}
-		c.failLater(parser.Error, parser.Range{}, parser.Range{}, "Y014", hint, "unknown %q variable", v.name)
+		c.failLater(parser.Error, v.place, parser.Range{}, "Y014", hint, "unknown %q variable", v.name)
 	}
 	c.table.slots, c.table.vars = c.vars.slots, c.vars
+}
+
+// nearest finds the variable that a misspelt name may have meant: a built-in,
+// one that the file defines, or a request header behind a misspelt "http_".
+func (vs *variables) nearest(name string) string {
+	known := map[string]bool{
+		"http_host": true, "http_upgrade": true, "http_referer": true, "http_user_agent": true, "http_origin": true,
+		"http_x_forwarded_for": true, "http_x_forwarded_proto": true, "http_cookie": true,
+	}
+	for n := range vs.builtin {
+		known[n] = true
+	}
+	for n, v := range vs.names {
+		if v.get != nil {
+			known[n] = true
+		}
+	}
+	return nearest(name, known)
 }
 
 // connect gives a built-in variable its getter.

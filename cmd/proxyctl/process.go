@@ -26,7 +26,9 @@ type settings struct {
 	daemon     bool   // what daemon means when the file does not say
 	dataDir    string // "" for the default
 	acme       certs.ACME
-	site       bool // the file may be a bare site
+	site       bool   // the file may be a bare site
+	within     string // the block it belongs into: main, http or server; "" to find out
+	text       []byte // the configuration when it comes from standard input
 	local      *localMode
 	out        io.Writer // where a site that is served says where to look; nil for nowhere
 }
@@ -73,9 +75,14 @@ func (p *process) parse() *parser.File {
 	if p.local != nil {
 		o.Missing = p.local.missing
 	}
-	file := parser.ParseFile(p.conf, o)
+	var file *parser.File
+	if p.text != nil {
+		file = parser.Parse(&parser.Source{Name: p.conf, Text: p.text}, o)
+	} else {
+		file = parser.ParseFile(p.conf, o)
+	}
 	if p.site {
-		file, p.context = wrapSite(file)
+		file, p.context = wrapSite(file, p.within)
 	}
 	if p.directives != "" {
 		given := parser.Parse(&parser.Source{Name: "command line", Text: []byte(p.directives)}, o)

@@ -58,9 +58,13 @@ func serveCommand() *cobra.Command {
 }
 
 // wrapSite gives a bare site file the blocks that nginx.conf would have around
-// it: what it holds tells where it belongs. context is the innermost of them.
-func wrapSite(file *parser.File) (wrapped *parser.File, context string) {
-	switch context = siteContext(file); context {
+// it: what it holds tells where it belongs, if given does not. context is the
+// innermost of them.
+func wrapSite(file *parser.File, given string) (wrapped *parser.File, context string) {
+	if context = given; context == "" {
+		context = siteContext(file)
+	}
+	switch context {
 	case "http":
 		return around(file, "http"), context
 	case "server":

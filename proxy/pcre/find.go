@@ -153,7 +153,8 @@ func (f *finder) alphabet() []byte {
 	}
 	var out []byte
 	class := func(c byte) (low byte) {
-		for ; c > 0 && !cuts[rune(c)]; c-- {
+		for c > 0 && !cuts[rune(c)] {
+			c--
 		}
 		return c
 	}

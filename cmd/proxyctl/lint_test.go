@@ -1,0 +1,87 @@
+package main
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"proxyctl/parser"
+	"proxyctl/proxy"
+)
+
+// TestLints holds the rules against files that say on each line what is to be
+// found there. What this server does not serve yet is left out.
+func TestLints(t *testing.T) {
+	files, err := filepath.Glob("testdata/lint/*.conf")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files", err)
+	}
+	for _, name := range files {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			var v validation
+			diags, err := v.file(name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[int][]string{}
+			var source *parser.Source
+			for _, d := range diags {
+				r := placeOf(d)
+				if r.IsZero() {
+					t.Errorf("no place: %s", d.Message)
+					continue
+				}
+				source = r.Source
+				if d.Code != "U001" && d.Message != "" {
+					got[r.Line()] = append(got[r.Line()], d.Code)
+				}
+			}
+			if source == nil {
+				t.Fatal("nothing found")
+			}
+			for _, ids := range got {
+				slices.Sort(ids)
+			}
+			if diff := cmp.Diff(wanted(string(source.Text)), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+var wantComment = regexp.MustCompile(`# want (.*)$`)
+
+// wanted reads the comments: # want "S001" "C002".
+func wanted(text string) map[int][]string {
+	want := map[int][]string{}
+	for i, line := range strings.Split(text, "\n") {
+		if m := wantComment.FindStringSubmatch(line); m != nil {
+			for id := range strings.FieldsSeq(m[1]) {
+				want[i+1] = append(want[i+1], strings.Trim(id, `"`))
+			}
+			slices.Sort(want[i+1])
+		}
+	}
+	return want
+}
+
+// TestRules holds the descriptions against the codes in use.
+func TestRules(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range proxy.Rules() {
+		if seen[r.ID] {
+			t.Errorf("%s is described twice", r.ID)
+		}
+		seen[r.ID] = true
+		if r.Title == "" || r.Doc == "" || !strings.HasSuffix(r.Title, ".") {
+			t.Errorf("%s is not fully described", r.ID)
+		}
+		if !slices.Contains([]string{"error", "high", "medium", "warning", "low", "info"}, r.Level) {
+			t.Errorf("%s: level %q", r.ID, r.Level)
+		}
+	}
+}
