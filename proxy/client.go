@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"proxyctl/proxy/http1"
+	"proxyctl/proxy/sock"
 )
 
 // rawConn is a connection given away to a tunnel.
@@ -17,6 +18,7 @@ type client struct {
 	rt        *Runtime
 	id        uint64 // $connection
 	conn      net.Conn
+	sock      *sock.Conn // under conn; nil in tests
 	remote    netip.AddrPort
 	local     netip.AddrPort
 	unix      string // path of the unix socket it came in by; "" for TCP

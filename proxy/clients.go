@@ -267,6 +267,7 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	r.clients.add(c)
 	defer r.clients.remove(c)
 	s := sock.New(nc, r.sweeper)
+	c.sock = s
 	c.life.onEnd(nil, s.Abort) // a handshake is let through to its request
 	if r.closing.Load() {
 		c.life.end(false)

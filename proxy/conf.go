@@ -22,6 +22,8 @@ type Conf struct {
 	Index   indexConf
 	Proxy   proxyConf
 
+	LimitReq    limitReqConf
+	LimitConn   limitConnConf
 	AuthRequest authRequestConf
 	Mirror      mirrorConf
 	Addition    additionConf

@@ -77,6 +77,8 @@ type Exchange struct {
 	ssi      ssiScratch
 	charset  charsetScratch
 	gzip     gzipScratch
+	limited  limitScratch
+	held     []heldCount // where limit_conn counts the request
 }
 
 // stream is the client's side of an exchange: HTTP/1.x or HTTP/2.
@@ -201,6 +203,7 @@ const maxKept = 64 << 10
 func (x *Exchange) release() {
 	c, t := x.client, x.table
 	x.body.close()
+	x.releaseCounts()
 	x.recycle()
 	c.life.ends(c.rt.sweeper.Now())
 	t.release()

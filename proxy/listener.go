@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -342,6 +343,7 @@ func (b *boundSocket) accept(r *Runtime, l net.Listener) {
 		nc, err := l.Accept()
 		if err == nil {
 			go r.handle(b, nc)
+			runtime.Gosched() // first come, first served: of several new goroutines the last runs first
 			continue
 		}
 		if b.closed.Load() || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {

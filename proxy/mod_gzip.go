@@ -23,7 +23,7 @@ func gzipModule() Module {
 		Commands: []Command{
 			Flag(Command{Name: "gzip", In: in | InLocationIf, Default: "off", Doc: "Compresses answers."}, func(c *Conf) *bool { return &c.Gzip.on }),
 			MIMETypes(Command{Name: "gzip_types", In: in, Doc: "Sets the types that are compressed."}, func(c *Conf) *mimeTypes { return &c.Gzip.types }, "text/html"),
-			{Name: "gzip_comp_level", In: in, Args: "1", Syntax: "level", Default: "1", Doc: "Sets how hard to compress, from 1 to 9.", Set: setGzipLevel},
+			NumberIn(Command{Name: "gzip_comp_level", In: in, Syntax: "level", Default: "1", Doc: "Sets how hard to compress, from 1 to 9."}, 1, 9, func(c *Conf) *int { return &c.Gzip.level }),
 			Size(Command{Name: "gzip_min_length", In: in, Default: "20", Doc: "Sets the least length that is compressed."}, func(c *Conf) *int64 { return &c.Gzip.minLength }),
 			Buffer(Command{Name: "gzip_buffers", In: in, Default: "32 4k|16 8k", Doc: doc, Status: NoEffect, Reason: reason}, func(c *Conf) *Buffers { return &c.Gzip.buffers }),
 			{Name: "gzip_window", In: in, Args: "1", Syntax: "size", Default: "32k", Doc: doc, Status: NoEffect, Reason: reason, Set: oneOfSizes(window)},
@@ -57,18 +57,6 @@ type gzipModuleConf struct {
 
 // gzipScratch is how much an exchange has compressed.
 type gzipScratch struct{ in, out int64 }
-
-func setGzipLevel(l *Level, d *parser.Directive) error {
-	n, ok := parseNumber(d.Args[0].Value)
-	if !ok {
-		return errAt(d.Args[0], "Y009", "write digits only", "invalid number")
-	}
-	if n < 1 || n > 9 {
-		return sayAt(d.Args[0], "Y009", "", "value must be between 1 and 9")
-	}
-	l.Conf.Gzip.level = n
-	return nil
-}
 
 // oneOfSizes makes a setter that only checks.
 func oneOfSizes(sizes []string) func(*Level, *parser.Directive) error {

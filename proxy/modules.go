@@ -42,6 +42,8 @@ func modules() []Module {
 		realipLateModule(),
 		rewriteModule(),
 		mapModule(),
+		limitReqModule(),
+		limitConnModule(),
 		accessModule(),
 		authRequestModule(),
 		mirrorModule(),

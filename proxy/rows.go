@@ -109,6 +109,21 @@ func Number(c Command, field func(*Conf) *int) Command {
 	})
 }
 
+// NumberIn makes a row for a plain number between two others.
+func NumberIn(c Command, least, most int, field func(*Conf) *int) Command {
+	return c.with("1", "number", func(l *Level, d *parser.Directive) error {
+		n, ok := parseNumber(d.Args[0].Value)
+		if !ok {
+			return errAt(d.Args[0], "Y009", "write digits only", "invalid number")
+		}
+		if n < least || n > most {
+			return sayAt(d.Args[0], "Y009", "", "value must be between %d and %d", least, most)
+		}
+		*field(l.Conf) = n
+		return nil
+	})
+}
+
 // Text makes a row for a string without variables.
 func Text(c Command, field func(*Conf) *string) Command {
 	return c.with("1", "string", func(l *Level, d *parser.Directive) error {

@@ -136,6 +136,11 @@ func (r *Runtime) Reload(t *Table) error {
 		return errors.New("the server does not run")
 	}
 	old.Main.ErrorLog.logf(logNotice, "reconfiguring")
+	if err := t.inheritLimits(old); err != nil {
+		old.Main.ErrorLog.logf(logEmerg, "%v", err)
+		t.release()
+		return err
+	}
 	var opened []*boundSocket
 	err := r.asRoot(&old.Main, func() error {
 		var err error

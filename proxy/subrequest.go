@@ -157,12 +157,13 @@ func (x *Exchange) inBackground(uri, args []byte) error {
 	}
 	s.uri, s.args = append([]byte(nil), uri...), append([]byte(nil), args...)
 	root := x.root()
-	s.id, s.hasID = root.id, root.hasID
+	s.id, s.hasID, s.limited = root.id, root.hasID, root.limited
 	if root.inner.background == nil {
 		root.inner.background = &sync.WaitGroup{}
 	}
 	root.inner.background.Go(func() {
 		s.runSubrequest()
+		s.releaseCounts()
 		s.body = requestBody{}
 		s.recycle()
 	})

@@ -22,6 +22,9 @@ type Table struct {
 	logPaths []string            // in the order in which they were named
 	slots    int
 	vars     *variables // for those who learn names from what they serve
+
+	requestZones    map[string]*requestZone
+	connectionZones map[string]*connectionZone
 	// sessionZones are the sizes of the shared session caches, by name.
 	sessionZones map[string]int64
 	opts         *Options
@@ -32,6 +35,7 @@ type Table struct {
 
 func newTable(o *Options) *Table {
 	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, zones: map[string]*zone{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
+	t.requestZones, t.connectionZones = map[string]*requestZone{}, map[string]*connectionZone{}
 	t.refs.Store(1)
 	return t
 }

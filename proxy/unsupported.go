@@ -100,8 +100,6 @@ func missingReason(name, module string) string {
 		"ngx_http_gunzip_filter_module":       "decompression",
 		"ngx_http_gzip_static_module":         "precompressed files",
 		"ngx_http_image_filter_module":        "image conversion",
-		"ngx_http_limit_conn_module":          "connection limits",
-		"ngx_http_limit_req_module":           "request limits",
 		"ngx_http_memcached_module":           "memcached",
 		"ngx_http_perl_module":                "embedded Perl",
 		"ngx_http_referer_module":             "referer checks",

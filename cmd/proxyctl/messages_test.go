@@ -15,12 +15,16 @@ import (
 // TestMessages holds "nginx -t" against what nginx itself says, to the byte:
 // exit status, text and line.
 func TestMessages(t *testing.T) {
-	archive, err := txtar.ParseFile("testdata/messages.txtar")
-	if err != nil {
-		t.Fatal(err)
+	var files []txtar.File
+	for _, path := range []string{"testdata/messages.txtar", "testdata/messages_modules.txtar"} {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, archive.Files...)
 	}
-	for i := 0; i+1 < len(archive.Files); i += 2 {
-		conf, want := archive.Files[i], archive.Files[i+1]
+	for i := 0; i+1 < len(files); i += 2 {
+		conf, want := files[i], files[i+1]
 		name := strings.TrimSuffix(conf.Name, ".conf")
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
