@@ -79,7 +79,11 @@ type converter struct {
 	mark string
 }
 
-const emptyMark = "." // follows the mark in an empty block
+// What follows the mark.
+const (
+	emptyMark  = "." // in an empty block
+	behindMark = "<" // before a comment that stood behind a closing brace
+)
 
 func (c *converter) file(b *Block) *config.Block {
 	out := &config.Block{}
@@ -121,6 +125,9 @@ func (c *converter) gap(to []config.IDirective, end int, last *config.Directive,
 			}
 			if lines > 1 && len(to) > 0 {
 				to = append(to, c.bare(c.mark))
+			}
+			if lines == 0 && c.mark != "" && len(to) > 0 && last != nil && last.Block != nil && to[len(to)-1] == config.IDirective(last) {
+				comment = c.mark + behindMark + comment
 			}
 			to = append(to, c.bare(comment))
 			lines = 0
@@ -243,8 +250,9 @@ func (c *converter) block(d *Directive, parent *config.Directive) *config.Block 
 	return out
 }
 
-// unmark removes the marks from printed text: the spaces before one go, and
-// the whole line of one that stands in an empty block.
+// unmark removes the marks from printed text: the spaces before one go, the
+// whole line of one that stands in an empty block, and the line feed before a
+// comment that stood behind a brace.
 func (c *converter) unmark(text string) string {
 	if text == "" {
 		return ""
@@ -255,6 +263,11 @@ func (c *converter) unmark(text string) string {
 		before, after, found := strings.Cut(text, c.mark)
 		if !found {
 			break
+		}
+		if rest, ok := strings.CutPrefix(after, behindMark); ok {
+			b.WriteString(strings.TrimRight(before, " \n") + " ")
+			text = rest
+			continue
 		}
 		b.WriteString(strings.TrimRight(before, " "))
 		text = strings.TrimPrefix(after, emptyMark+"\n")

@@ -11,27 +11,6 @@ import (
 	"github.com/tufanbarisyildirim/gonginx/config"
 )
 
-// commentsOf lists the comments of a text in order, as the scanner sees them.
-func commentsOf(t *testing.T, f *File) []string {
-	t.Helper()
-	var all []string
-	var directives func(list []config.IDirective)
-	directives = func(list []config.IDirective) {
-		for _, d := range list {
-			for _, c := range d.GetInlineComment() {
-				for line := range strings.Lines(c.Value) {
-					all = append(all, strings.TrimSpace(line))
-				}
-			}
-			if b := d.GetBlock(); b != nil {
-				directives(b.GetDirectives())
-			}
-		}
-	}
-	directives(f.Config().Directives)
-	return all
-}
-
 func printed(t *testing.T, f *File) string {
 	t.Helper()
 	var b strings.Builder
@@ -67,8 +46,8 @@ func checkPrint(t *testing.T, text string) {
 	if diff := cmp.Diff(rawOutline(f.Body), rawOutline(again.Body)); diff != "" {
 		t.Fatalf("%q\nprinted as %q\n%s", text, once, diff)
 	}
-	if diff := cmp.Diff(commentsOf(t, f), commentsOf(t, again)); diff != "" {
-		t.Fatalf("%q\nprinted as %q\ncomments: %s", text, once, diff)
+	if err := Same(f, again); err != nil {
+		t.Fatalf("%q\nprinted as %q\n%v", text, once, err)
 	}
 	if twice := printed(t, again); twice != once {
 		t.Fatalf("%q\nprinted as %q\nthen as    %q", text, once, twice)
