@@ -37,6 +37,7 @@ type client struct {
 	life      life         // what others see of the connection and do to it
 	watch     *clientWatch // what ends waiting for a server
 	peerName  string       // text of remote, made once: $remote_addr
+	trace     *Trace       // of what it asks, when that is explained
 }
 
 // age is how long the connection has existed.
@@ -106,6 +107,9 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 	}
 	if code := x.chooseServer(); code != OK {
 		return code
+	}
+	if x.trace != nil {
+		x.trace.server(x)
 	}
 	if !x.setURI(req.Path) {
 		x.Logf(logInfo, "client sent invalid request while reading client request line")

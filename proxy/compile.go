@@ -204,9 +204,10 @@ func (c *compiler) directive(l *Level, d *parser.Directive) {
 	if cmd.Set == nil {
 		return
 	}
+	before := c.now
 	c.now = d
 	err := cmd.Set(l, d)
-	c.now = nil
+	c.now = before
 	if err != nil {
 		c.report(reading, parser.Error, err, d, d.End)
 	}

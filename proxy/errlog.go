@@ -264,6 +264,10 @@ func (e *errorLog) logf(level logLevel, format string, a ...any) {
 // Logf logs a message about the exchange: who asked for what on which server,
 // as nginx adds it (ngx_http_log_error, ngx_http_log_error_handler).
 func (x *Exchange) Logf(level logLevel, format string, a ...any) {
+	if x.trace != nil {
+		x.trace.logged(level, fmt.Sprintf(format, a...))
+		return
+	}
 	e := x.loc.Conf.Core.ErrorLog
 	if e == nil || level > e.most {
 		return

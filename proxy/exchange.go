@@ -19,6 +19,7 @@ type Exchange struct {
 	table  *Table
 	server *Server
 	loc    *Location // whose configuration counts now
+	trace  *Trace    // of a request that is explained; else nil
 
 	// The URI: decoded and normalized path, and the query without "?".
 	uri, args     []byte
@@ -183,7 +184,7 @@ var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
 // has acquired for it.
 func newExchange(c *client, s stream, t *Table) *Exchange {
 	x := exchanges.Get().(*Exchange)
-	x.client, x.stream, x.table = c, s, t
+	x.client, x.stream, x.table, x.trace = c, s, t, c.trace
 	x.start = time.Now()
 	x.unparsedValid = true
 	x.extension = -1

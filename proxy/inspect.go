@@ -50,3 +50,23 @@ func (t *Table) UpstreamAddresses() []netip.AddrPort {
 	slices.SortFunc(out, netip.AddrPort.Compare)
 	return out
 }
+
+// VariableInfo is a variable that the server itself defines.
+type VariableInfo struct {
+	Name   string
+	Module string
+	Prefix bool // Name is followed by more: $http_NAME
+	Set    bool // the set directive may assign it
+}
+
+// Variables lists the variables that the server itself defines.
+func Variables() []VariableInfo {
+	var out []VariableInfo
+	for _, m := range modules() {
+		for i := range m.Variables {
+			v := &m.Variables[i]
+			out = append(out, VariableInfo{v.Name, m.Name, v.Prefix, v.Set != nil})
+		}
+	}
+	return out
+}

@@ -286,6 +286,22 @@ func setLogFileCache(l *Level, d *parser.Directive) error {
 	return nil
 }
 
+// lines gives what handle would write, with the log it goes to.
+func (c *logConf) lines(x *Exchange) []string {
+	now := time.Now()
+	at := logMoment{now, x.table.opts.logs.clock.at(now)}
+	var out []string
+	for _, g := range c.logs {
+		if g.condition != nil {
+			if v := g.condition.String(x); v == "" || v == "0" {
+				continue
+			}
+		}
+		out = append(out, string(g.format.append(nil, x, &at)))
+	}
+	return out
+}
+
 // handle writes the lines of a request that has ended (ngx_http_log_handler).
 func (c *logConf) handle(x *Exchange) Code {
 	b := lines.Get().(*line)

@@ -47,12 +47,14 @@ type rewriteConf struct {
 	UninitializedWarn bool
 }
 
-// steps gives the script of the level, made at its first directive.
+// steps gives the script of the level, made at its first directive, for one
+// step to be added.
 func (l *Level) steps() *Script {
 	if l.script == nil {
 		l.script = &Script{}
 		l.Conf.Own.Script = l.script
 	}
+	l.script.said = append(l.script.said, l.c.now)
 	return l.script
 }
 
@@ -228,6 +230,7 @@ func setIf(l *Level, d *parser.Directive) error {
 		}
 		return inner.exec(x)
 	})
+	l.script.ifs = append(l.script.ifs, loc)
 	l.Later(func() {
 		loc.Conf = l.Conf.child(in)
 		body := l.c.level(in, l, &loc.Conf)

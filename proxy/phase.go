@@ -186,7 +186,11 @@ func (x *Exchange) findLocation() Code {
 	x.content = nil
 	x.uriChanged = false
 	x.locationValid = true
-	redirect := x.locate(x.loc) == foundRedirect
+	level := x.loc
+	redirect := x.locate(level) == foundRedirect
+	if x.trace != nil {
+		x.trace.location(x, level, redirect)
+	}
 	name := x.loc.escapedName
 	if x.loc.Conf.Core.Internal && !x.internal {
 		return 404

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+
+	"proxyctl/parser"
 )
 
 // Script is what the rewrite directives of a level were compiled to: steps that
@@ -9,6 +11,8 @@ import (
 // compiling and safe for concurrent use.
 type Script struct {
 	steps []step
+	said  []*parser.Directive // the directive behind each step
+	ifs   []*Location         // the levels of its if blocks
 }
 
 // step is one thing a script does. It ends the script with stop: then code is
@@ -34,8 +38,26 @@ func (s *Script) run(x *Exchange) Code {
 
 // exec runs the steps of a script or of an if block in it.
 func (s *Script) exec(x *Exchange) (Code, bool) {
+	if x.trace != nil {
+		return s.execTraced(x)
+	}
 	for _, st := range s.steps {
 		if code, stop := st(x); stop {
+			return code, true
+		}
+	}
+	return Declined, false
+}
+
+// execTraced is exec for a request that is explained.
+func (s *Script) execTraced(x *Exchange) (Code, bool) {
+	x.trace.entered++
+	for i, st := range s.steps {
+		before := x.uri
+		step, entered := x.trace.begins(s.said[i])
+		code, stop := st(x)
+		x.trace.ends(x, step, entered, before, code, stop)
+		if stop {
 			return code, true
 		}
 	}

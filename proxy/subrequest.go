@@ -98,7 +98,7 @@ func (x *Exchange) newSubrequest(uri, args []byte, to destination) (*Exchange, e
 	root.inner.count++
 	s := exchanges.Get().(*Exchange)
 	s.client, s.table, s.server, s.loc = x.client, x.table, x.server, x.server.Level
-	s.Req, s.method = x.Req, "GET"
+	s.Req, s.method, s.trace = x.Req, "GET", x.trace
 	s.start = time.Now()
 	s.Out.reset()
 	s.uri, s.args, s.extension = uri, args, extension(uri)
@@ -151,6 +151,9 @@ func (x *Exchange) inBackground(uri, args []byte) error {
 		return err
 	}
 	s.method = x.method
+	if x.trace != nil {
+		s.trace = &Trace{} // nobody reads it
+	}
 	s.slots = append(s.slots[:0], x.slots...)
 	for i := range s.slots {
 		s.slots[i].value = append([]byte(nil), s.slots[i].value...)

@@ -307,6 +307,10 @@ func (x *Exchange) askServer(c *proxyConf) verdict {
 		s.cookie.mark(x, peer)
 	}
 	u.sent, u.sentAll = false, false
+	if x.trace != nil {
+		x.trace.passed(x)
+		return verdict{code: Abort}
+	}
 	if v := x.exchangeHead(c); v != (verdict{}) {
 		return v
 	}

@@ -96,6 +96,7 @@ type harness struct {
 	env       *testscript.Env
 	installed string
 	server    *exec.Cmd
+	conf      string // that it was started with
 	exited    chan error
 	// background is the pid file of a server that runs on its own.
 	background string
@@ -205,7 +206,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command(program, "-p", dir, "-c", filepath.Join(dir, conf), "-e", filepath.Join(dir, "logs/error.log"), "-g", globals)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	ts.Check(cmd.Start())
-	h.server, h.exited = cmd, make(chan error, 1)
+	h.server, h.exited, h.conf = cmd, make(chan error, 1), conf
 	go func() { h.exited <- cmd.Wait() }()
 	err := h.awaitPID(filepath.Join(dir, "logs/nginx.pid"))
 	if neg {
@@ -456,7 +457,11 @@ func scriptGet(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	_, err = io.WriteString(c, request+"\r\n")
 	ts.Check(err)
-	fmt.Fprint(ts.Stdout(), h.restore(readUntilSilent(c)))
+	answer := readUntilSilent(c)
+	if h.installed == "" && h.conf != "" {
+		ts.Check(agree(ts.MkAbs("."), h.conf, h.translate(host), "/"+path, number(h.translate(port)), args[1:], answer))
+	}
+	fmt.Fprint(ts.Stdout(), h.restore(answer))
 }
 
 // log [FILE] REGEXP: the error log, or another file, has a matching line;

@@ -180,6 +180,17 @@ func isFile(path string) bool {
 // file loads one file as serve would, without starting anything, and holds it
 // against the rules.
 func (v *validation) file(name string, stdin io.Reader) ([]*parser.Diagnostic, error) {
+	p, err := v.process(name, stdin)
+	if err != nil {
+		return nil, err
+	}
+	file := p.parse()
+	_, diags := p.load(file)
+	return proxy.Lint(file, diags, proxy.LintOptions{Rule: v.wants, Offline: v.offline, ConfDir: p.options.ConfDir}), nil
+}
+
+// process prepares for a configuration that is looked at and not served.
+func (v *validation) process(name string, stdin io.Reader) (*process, error) {
 	conf, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
@@ -203,9 +214,7 @@ func (v *validation) file(name string, stdin io.Reader) ([]*parser.Diagnostic, e
 		p.options.CheckCertificates = nil
 		p.options.Offline = true
 	}
-	file := p.parse()
-	_, diags := p.load(file)
-	return proxy.Lint(file, diags, proxy.LintOptions{Rule: v.wants, Offline: v.offline, ConfDir: p.options.ConfDir}), nil
+	return p, nil
 }
 
 // maxStdin is how much of standard input is read.

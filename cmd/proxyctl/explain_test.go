@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"proxyctl/proxy"
+)
+
+// agree holds explain against what the running server has answered: the same
+// head, the same body, or the same request to the upstream.
+func agree(dir, conf, host, target string, port int, fields []string, answer string) error {
+	p := newProcess(settings{
+		product: nginxProduct(), conf: filepath.Join(dir, conf), prefix: dir + "/", directives: "daemon off; pid logs/nginx.pid;",
+		errorLog: "logs/error.log", accessLog: "logs/access.log",
+	}, io.Discard)
+	p.options.DryRun = true
+	table, diags := p.load(p.parse())
+	if table == nil {
+		return fmt.Errorf("explain does not load the configuration: %w", diags[0])
+	}
+	local := netip.MustParseAddr("127.0.0.1")
+	x, err := proxy.Explain(table, &proxy.Question{
+		Method: "GET", Host: host, Target: target, Fields: fields, From: local, To: netip.AddrPortFrom(local, uint16(port)),
+	})
+	if err != nil {
+		return err
+	}
+	head, body, _ := strings.Cut(answer, "\n\n")
+	if x.Passed != nil {
+		if strings.Contains(body, " HTTP/1.") && !strings.Contains(body, x.Passed.Head[0]) {
+			return fmt.Errorf("the upstream got\n%s\nexplain says\n%s", body, strings.Join(x.Passed.Head, "\n"))
+		}
+		return nil
+	}
+	if stateful(head) {
+		return nil
+	}
+	varies := regexp.MustCompile(`(?m)^(Date|ETag|Last-Modified|Connection|Keep-Alive|Set-Cookie): .*\n?|[0-9]+$`)
+	want, got := varies.ReplaceAllString(head, ""), varies.ReplaceAllString(strings.Join(x.Head, "\n"), "")
+	if diff := cmp.Diff(strings.TrimSpace(want), strings.TrimSpace(got)); diff != "" {
+		return fmt.Errorf("explain answers otherwise than the server: %s", diff)
+	}
+	if plain := strings.ReplaceAll(x.Body, "\r\n", "\n"); !strings.Contains(head, "chunked") && !digits.MatchString(body) && !strings.HasPrefix(body, plain) && len(plain) > 0 {
+		return fmt.Errorf("explain shows the body %q, the server sent %q", plain, body)
+	}
+	return nil
+}
+
+// digits tells bodies that may hold a port, a time or a serial number.
+var digits = regexp.MustCompile(`[0-9]{4}`)
+
+// stateful tells answers that depend on earlier requests or on a server that
+// was asked.
+func stateful(head string) bool {
+	status := strings.Fields(head + " 0 0")[1]
+	switch status {
+	case "429", "502", "503", "504":
+		return true
+	}
+	return status == "0"
+}
+
+func TestExplainWithoutServer(t *testing.T) {
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "site.conf")
+	text := `server {
+    listen 8080;
+    server_name a.test;
+    location / { return 200 root; }
+    location /app/ { proxy_set_header Host $host; proxy_pass http://127.0.0.1:9/x/; }
+    location /closed { allow 10.0.0.0/8; deny all; proxy_pass http://127.0.0.1:9; }
+}
+server { listen 8443 ssl; server_name b.test; ssl_certificate a.pem; ssl_certificate_key a.key; return 301 http://a.test$request_uri; }
+`
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want []string // in this order
+	}{
+		{[]string{"/"}, []string{"> GET / HTTP/1.1", "server          a.test", "location /", "200 OK", "root"}},
+		{[]string{"http://a.test:8080/app/y?q=1"}, []string{"location /app/", "127.0.0.1:9 gets", "GET /x/y?q=1 HTTP/1.1", "Host: a.test"}},
+		{[]string{"/closed"}, []string{"access forbidden by rule", "403 Forbidden"}},
+		{[]string{"--from", "10.1.1.1", "-X", "post", "/closed"}, []string{"> POST /closed", "lets it pass", "POST /closed HTTP/1."}},
+		{[]string{"https://b.test:8443/z"}, []string{"301 Moved", "Location: http://a.test/z"}},
+		{[]string{"http://nobody:8080/"}, []string{`nobody has the name "nobody"`}},
+		{[]string{"s001"}, []string{"S001 alias-traversal (high)"}},
+		{[]string{"root"}, []string{"root path;", "context  http, server, location"}},
+		{[]string{"$http_x"}, []string{"$http_NAME"}},
+	} {
+		var out bytes.Buffer
+		cmd := explainCommand()
+		cmd.SetArgs(append([]string{"-c", conf}, tt.args...))
+		cmd.SetOut(&out)
+		if err := cmd.Execute(); err != nil {
+			t.Errorf("%v: %v", tt.args, err)
+			continue
+		}
+		rest := out.String()
+		for _, w := range tt.want {
+			_, after, found := strings.Cut(rest, w)
+			if !found {
+				t.Errorf("%v: no %q behind the rest in\n%s", tt.args, w, out.String())
+				break
+			}
+			rest = after
+		}
+	}
+	for _, args := range [][]string{{"http://a.test/"}, {"ftp://a.test/"}, {"nonsense"}, {"$nonsense"}, {"--from", "x", "/"}, {"-H", "x", "/"}, {"/a b"}} {
+		cmd := explainCommand()
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs(append([]string{"-c", conf}, args...))
+		cmd.SetOut(io.Discard)
+		if cmd.Execute() == nil {
+			t.Errorf("%v is no mistake", args)
+		}
+	}
+}
+
+// number reads a port.
+func number(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
