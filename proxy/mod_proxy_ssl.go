@@ -239,7 +239,7 @@ func (u *upstreamTLS) check(state *tls.ConnectionState, name string, now time.Ti
 	if u.trust == nil {
 		return nil
 	}
-	if r := u.trust.verify(state.PeerCertificates, now); r != verifyOK {
+	if _, r := u.trust.verify(state.PeerCertificates, now); r != verifyOK {
 		return fmt.Errorf("upstream SSL certificate verify error: (%d:%s)", r.code, r.text)
 	}
 	if !hasName(state.PeerCertificates[0], name) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +21,13 @@ type sslConf struct {
 	certificateCache                *certCache
 	commands                        *tlsCommands
 	serverChooses                   bool
+	ocsp                            int // one of the ocsp constants
+	ocspResponder                   string
+	ocspCache                       ocspCache
 	stapling, staplingVerify        bool
 	staplingFile, staplingResponder string
 	earlyData, compression          bool
+	echFiles                        List[string]
 	protocols                       uint32 // bits, one for each name of setProtocols
 	protocolsOf                     *Level // that set them
 	ciphers                         string
@@ -115,7 +120,7 @@ func sslCommands() []Command {
 		Flag(Command{Name: "ssl_prefer_server_ciphers", In: in, Default: "off", Doc: "Takes ciphers of TLS 1.2 and before in the server's order, not the client's."}, flag(func(s *sslConf) *bool { return &s.serverChooses })),
 		Size(Command{Name: "ssl_buffer_size", In: in, Default: "16k", Doc: "Sets how much is sent in one record."}, func(c *Conf) *int64 { return &c.SSL.bufferSize }),
 	}
-	return append(append(rows, stapleCommands()...), sslIgnored()...)
+	return slices.Concat(rows, stapleCommands(), ocspCommands(), sslIgnored())
 }
 
 func stapleCommands() []Command {
@@ -143,6 +148,10 @@ func sslIgnored() []Command {
 			Name: "ssl_early_data", In: in, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
 			Reason: "Go's TLS library accepts no early data; clients send it again after the handshake, as they do with nginx where OpenSSL lacks it",
 		}, func(c *Conf) *bool { return &c.SSL.earlyData }),
+		Strings(Command{
+			Name: "ssl_ech_file", In: in, Syntax: "file", Doc: "Accepted without effect.", Status: NoEffect,
+			Reason: "names in handshakes are not decrypted; clients send them in the clear then, as with nginx where OpenSSL lacks it",
+		}, func(c *Conf) *List[string] { return &c.SSL.echFiles }),
 		Flag(Command{
 			Name: "ssl_certificate_compression", In: in, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
 			Reason: "Go's TLS library does not compress certificates; clients do without, as with nginx where OpenSSL lacks it",
@@ -233,12 +242,20 @@ func (s *sessionCache) share(l *Level, a parser.Arg, text string, invalid error)
 	if n < leastZone {
 		return sayAt(a, "", "at least 32k", "session cache %q is too small", a.Value)
 	}
-	zones := l.c.table.sessionZones
-	if before := zones[name]; before != 0 && before != n {
-		return sayAt(a, "", "", "the size %d of shared memory zone %q conflicts with already declared size %d", n, name, before)
+	if err := l.c.table.declareZone(a, name, n); err != nil {
+		return err
 	}
-	zones[name] = n
 	s.zone, s.size = name, n
+	return nil
+}
+
+// declareZone notes the size of a zone, which must be the same everywhere
+// (ngx_shared_memory_add).
+func (t *Table) declareZone(a parser.Arg, name string, size int64) error {
+	if before := t.sessionZones[name]; before != 0 && before != size {
+		return sayAt(a, "", "", "the size %d of shared memory zone %q conflicts with already declared size %d", size, name, before)
+	}
+	t.sessionZones[name] = size
 	return nil
 }
 

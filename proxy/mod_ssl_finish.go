@@ -30,6 +30,7 @@ type tlsServer struct {
 	context       [16]byte      // sessions are resumed within it only
 	verify        int
 	authorities   *clientAuthorities // nil: clients are not asked for a certificate
+	ocsp          *clientOCSP        // nil: nobody is asked about them
 	trusted       []*x509.Certificate
 	zone          atomic.Pointer[sessionZone] // found at first use
 	cache         sessionCache
@@ -91,6 +92,9 @@ func (s *sslConf) compile(l *Level) (*tlsServer, error) {
 	if err = s.readAuthorities(l, t); err != nil {
 		return nil, err
 	}
+	if t.ocsp, err = s.newClientOCSP(l); err != nil {
+		return nil, err
+	}
 	if err = s.checkDHParam(l); err != nil {
 		return nil, err
 	}
@@ -109,10 +113,20 @@ func (s *sslConf) compile(l *Level) (*tlsServer, error) {
 	if s.bufferSize < maxRecord {
 		t.recordSize = int(max(s.bufferSize, 1))
 	}
-	if s.earlyData {
-		l.c.failLater(parser.Warning, l.Server.Place, parser.Range{}, "", "", "\"ssl_early_data\" is not supported on this platform, ignored")
-	}
+	s.warnIgnored(l)
 	return t, nil
+}
+
+// warnIgnored says what nginx says where OpenSSL cannot do a thing.
+func (s *sslConf) warnIgnored(l *Level) {
+	for _, w := range []struct {
+		name string
+		on   bool
+	}{{"ssl_ech_file", len(s.echFiles.Items) > 0}, {"ssl_early_data", s.earlyData}} {
+		if w.on {
+			l.c.failLater(parser.Warning, l.Server.Place, parser.Range{}, "", "", "%q is not supported on this platform, ignored", w.name)
+		}
+	}
 }
 
 // certificateNames notes what is to be shown: files that are read when the

@@ -87,10 +87,12 @@ func handshakeVariables() []Variable {
 			switch {
 			case len(h.state.PeerCertificates) == 0:
 				return append(dst, "NONE"...)
-			case h.verify == verifyOK:
-				return append(dst, "SUCCESS"...)
+			case h.verify != verifyOK:
+				return append(append(dst, "FAILED:"...), h.verify.text...)
+			case h.revoked != "":
+				return append(append(dst, "FAILED:"...), h.revoked...)
 			}
-			return append(append(dst, "FAILED:"...), h.verify.text...)
+			return append(dst, "SUCCESS"...)
 		}),
 	}
 }

@@ -18,6 +18,7 @@ func modules() []Module {
 		eventCoreModule(),
 		epollModule(),
 		regexModule(),
+		opensslCacheModule(),
 		threadPoolModule(),
 		confModule(),
 

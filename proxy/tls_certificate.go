@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -139,9 +140,13 @@ func (c *certCache) get(pair CertPair, load func(CertPair) (*tls.Certificate, er
 	if err != nil {
 		return nil, err
 	}
+	if pair.PasswordFile != "" && isEncrypted(pair.Key) {
+		return cert, nil // as in nginx, what took a passphrase is not kept
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries[pair] == nil && len(c.entries) >= c.most {
+	// nginx counts certificates and keys.
+	if c.entries[pair] == nil && 2*len(c.entries)+2 > c.most && len(c.entries) > 0 {
 		c.dropOldest()
 	}
 	c.entries[pair] = &cachedCert{cert, files, now, now}
@@ -156,6 +161,11 @@ func (c *certCache) expire(now time.Time) {
 			delete(c.entries, pair)
 		}
 	}
+}
+
+func isEncrypted(name string) bool {
+	text, err := readTLSFile(name)
+	return err != nil || bytes.Contains(text, []byte("ENCRYPTED"))
 }
 
 func (c *certCache) dropOldest() {

@@ -53,14 +53,19 @@ func (s *sslConf) readAuthorities(l *Level, t *tlsServer) error {
 // (ngx_ssl_verify_error_optional).
 func (r verifyResult) optional() bool { return r.code >= 18 && r.code <= 21 }
 
-// verify looks at what a client has shown. Unlike nginx, which keeps the result
+// verifyClient looks at what a client has shown. Unlike nginx, which keeps the result
 // with the session, it is done again when a session is resumed: what has been
 // revoked or has expired since is refused.
-func (a *clientAuthorities) verify(chain []*x509.Certificate, now time.Time) verifyResult {
-	if a == nil || len(chain) == 0 {
-		return verifyOK
+func (h *handshake) verifyClient() {
+	h.verify, h.revoked = verifyOK, ""
+	shown, t := h.state.PeerCertificates, h.server
+	if t == nil || t.authorities == nil || len(shown) == 0 {
+		return
 	}
-	return a.trust.verify(chain, now)
+	var chain []*x509.Certificate
+	if chain, h.verify = t.authorities.verify(shown, time.Now()); h.verify == verifyOK && t.ocsp != nil {
+		h.revoked = t.ocsp.check(h.client, chain)
+	}
 }
 
 // checkClient refuses requests to a listener with ssl that came in without TLS,
@@ -78,6 +83,11 @@ func (x *Exchange) checkClient() Code {
 	}
 	if h.verify != verifyOK && (want != verifyOptionalNoCA || !h.verify.optional()) {
 		x.Logf(logInfo, "client SSL certificate verify error: (%d:%s) while reading client request headers", h.verify.code, h.verify.text)
+		h.sessions.forget()
+		return statusCertError
+	}
+	if h.revoked != "" {
+		x.Logf(logInfo, "client SSL certificate verify error: %s while reading client request headers", h.revoked)
 		h.sessions.forget()
 		return statusCertError
 	}

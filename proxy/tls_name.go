@@ -138,16 +138,26 @@ const hexCapitals = "0123456789ABCDEF"
 // appendNameOnLine appends a name in the old form, with slashes
 // (X509_NAME_oneline).
 func appendNameOnLine(dst, der []byte) []byte {
+	before := -1
 	for _, a := range attributes(der) {
 		name, known := attributeNames[a.oid]
 		if !known {
 			name = a.oid
 		}
-		dst = append(append(append(dst, '/'), name...), '=')
+		if a.set == before {
+			dst = append(dst, '+')
+		} else {
+			dst = append(dst, '/')
+		}
+		before = a.set
+		dst = append(append(dst, name...), '=')
 		for _, c := range a.value.Bytes {
-			if c < ' ' || c > '~' {
+			switch {
+			case c < ' ' || c > '~':
 				dst = append(dst, '\\', 'x', hexCapitals[c>>4], hexCapitals[c&15])
-			} else {
+			case c == '/' || c == '+':
+				dst = append(dst, '\\', c)
+			default:
 				dst = append(dst, c)
 			}
 		}

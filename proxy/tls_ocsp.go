@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -30,10 +32,33 @@ const (
 	ocspSkew    = 5 * time.Minute // how much clocks may differ
 )
 
-func newOCSPClient() *ocspClient {
+// newOCSPClient makes a client that finds names by the resolver directive, else,
+// if it may, by the system.
+func newOCSPClient(names nameService, system bool) *ocspClient {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := netip.ParseAddr(host); err != nil {
+			switch {
+			case names.resolver.HasServers():
+				inner, cancel := names.context(ctx)
+				defer cancel()
+				found, err := names.resolver.Lookup(inner, nil, host)
+				if err != nil {
+					return nil, &lookupError{fmt.Sprintf("%s could not be resolved (%v)", host, err)}
+				}
+				address = net.JoinHostPort(found[0].String(), port)
+			case !system:
+				return nil, &lookupError{"no resolver defined to resolve " + host}
+			}
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
 	return &ocspClient{http.Client{
 		Timeout:       ocspTimeout,
-		Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: dial},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
@@ -75,6 +100,11 @@ func (c *ocspClient) ask(ctx context.Context, q *ocspQuery) ([]byte, *ocsp.Respo
 	return raw, response, err
 }
 
+// lookupError is a name that has not been found, in nginx's words.
+type lookupError struct{ text string }
+
+func (e *lookupError) Error() string { return e.text }
+
 // responderError words an error of the connection.
 func responderError(err error) error {
 	var at *url.Error
@@ -84,7 +114,10 @@ func responderError(err error) error {
 		}
 		err = at.Err
 	}
+	var lost *lookupError
 	switch {
+	case errors.As(err, &lost):
+		return lost
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("OCSP responder prematurely closed connection")
 	case errnoOf(err) != 0:

@@ -75,8 +75,13 @@ func (r *Runtime) sessionZone(t *tlsServer) *sessionZone {
 	if z := t.zone.Load(); z != nil {
 		return z
 	}
-	s := &r.sessions
-	name := t.cache.zoneName(t.site)
+	z := r.sessions.zone(t.cache.zoneName(t.site), t.cache.limit())
+	t.zone.Store(z)
+	return z
+}
+
+// zone finds or makes a zone.
+func (s *sessionZones) zone(name string, limit int64) *sessionZone {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.zones == nil {
@@ -87,8 +92,7 @@ func (r *Runtime) sessionZone(t *tlsServer) *sessionZone {
 		z = &sessionZone{entries: map[sessionID]*sessionEntry{}}
 		s.zones[name] = z
 	}
-	z.resize(t.cache.limit())
-	t.zone.Store(z)
+	z.resize(limit)
 	return z
 }
 
@@ -98,6 +102,9 @@ func (s *sessionZones) retain(t *Table) {
 	for _, server := range t.Servers {
 		if ssl := server.Level.Conf.SSL.server; ssl != nil {
 			named[ssl.cache.zoneName(ssl.site)] = true
+			if ssl.ocsp != nil {
+				named["ocsp:"+ssl.ocsp.zone] = true
+			}
 		}
 	}
 	s.mu.Lock()

@@ -48,7 +48,7 @@ const mostStaples = 32
 
 // newStaples prepares stapling for a server, and warns where it cannot work.
 func (s *sslConf) newStaples(l *Level, t *tlsServer) (*staples, error) {
-	st := &staples{responder: s.staplingResponder, verify: s.staplingVerify, issuers: t.trusted, client: newOCSPClient(), of: map[*tls.Certificate]*staple{}}
+	st := &staples{responder: s.staplingResponder, verify: s.staplingVerify, issuers: t.trusted, client: newOCSPClient(l.Conf.Core.Names, true), of: map[*tls.Certificate]*staple{}}
 	if s.staplingFile != "" {
 		return st, st.readFile(l.c.opts.confRelative(s.staplingFile))
 	}

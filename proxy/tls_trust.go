@@ -96,31 +96,32 @@ var (
 	verifyOther         = verifyResult{1, "unspecified certificate verification error"}
 )
 
-// verify looks at a chain as a peer has shown it, its own certificate first.
-func (t *trust) verify(chain []*x509.Certificate, now time.Time) verifyResult {
+// verify looks at a chain as a peer has shown it, its own certificate first, and
+// gives the one that leads to a root.
+func (t *trust) verify(shown []*x509.Certificate, now time.Time) ([]*x509.Certificate, verifyResult) {
 	between := t.between
-	if len(chain) > 1 {
+	if len(shown) > 1 {
 		between = between.Clone()
-		for _, c := range chain[1:] {
+		for _, c := range shown[1:] {
 			between.AddCert(c)
 		}
 	}
-	chains, err := chain[0].Verify(x509.VerifyOptions{
+	chains, err := shown[0].Verify(x509.VerifyOptions{
 		Roots: t.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{t.usage},
 	})
 	if err != nil {
-		return whyUnverified(err, chain, now)
+		return nil, whyUnverified(err, shown, now)
 	}
 	result := verifyTooLong
-	for _, c := range chains {
-		if len(c)-2 > t.depth {
+	for _, chain := range chains {
+		if len(chain)-2 > t.depth {
 			continue
 		}
-		if result = t.revocation(c, now); result == verifyOK {
-			return result
+		if result = t.revocation(chain, now); result == verifyOK {
+			return chain, result
 		}
 	}
-	return result
+	return nil, result
 }
 
 // whyUnverified words what crypto/x509 says as OpenSSL does.

@@ -211,10 +211,8 @@ func (x *Exchange) handshake(c *proxyConf, conn *upstreamConn) verdict {
 			return x.attemptFailed(err, "")
 		case isTimeout(err):
 			return verdict{next: nextTimeout}
-		case errors.Is(err, io.EOF):
-			x.logUpstream(logError, "peer closed connection in SSL handshake")
 		default:
-			x.logUpstream(logError, "SSL_do_handshake() failed (SSL: %s)", err)
+			x.logUpstream(logError, "%s", handshakeProblem(err))
 		}
 		return verdict{next: nextError}
 	}
