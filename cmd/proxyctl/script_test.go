@@ -87,6 +87,8 @@ func runScripts(t *testing.T, installed string) {
 			"log":     scriptLog,
 			"run":     scriptRun,
 			"await":   scriptAwait,
+
+			"certificate": scriptCertificate,
 		},
 	})
 }
@@ -441,16 +443,28 @@ func readUntilSilent(c net.Conn) string {
 	return strings.ReplaceAll(out.String(), "\r\n", "\n")
 }
 
-// get URL [Name: value]...: a GET on a connection of its own; prints the answer.
-// The URL's host is sent as Host, the connection goes to 127.0.0.1.
-func scriptGet(ts *testscript.TestScript, _ bool, args []string) {
+// get [-cert=NAME] URL [Name: value]...: a GET on a connection of its own; prints
+// the answer. The URL's host is sent as Host, the connection goes to 127.0.0.1.
+// With ! the handshake of https must fail.
+func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	h := harnessOf(ts)
-	host, path, _ := strings.Cut(strings.TrimPrefix(args[0], "http://"), "/")
-	_, port, err := net.SplitHostPort(host)
+	cert, args := cutCert(args)
+	rest, https := strings.CutPrefix(args[0], "https://")
+	host, path, _ := strings.Cut(strings.TrimPrefix(rest, "http://"), "/")
+	name, port, err := net.SplitHostPort(host)
 	ts.Check(err)
 	c, err := net.Dial("tcp", "127.0.0.1:"+h.translate(port))
 	ts.Check(err)
 	defer c.Close()
+	if https {
+		if c, err = secure(ts, c, name, cert); neg {
+			if err == nil {
+				ts.Fatalf("the handshake did not fail")
+			}
+			return
+		}
+		ts.Check(err)
+	}
 	request := "GET /" + path + " HTTP/1.1\r\nHost: " + h.translate(host) + "\r\nConnection: close\r\n"
 	for _, field := range args[1:] {
 		request += field + "\r\n"
