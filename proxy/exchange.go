@@ -59,6 +59,7 @@ type Exchange struct {
 
 	limitRate    int64 // $limit_rate: bytes a second that set asks for
 	limitRateSet bool  // it counts instead of limit_rate
+	pace         pace
 	id           [16]byte
 	hasID        bool // id is $request_id
 

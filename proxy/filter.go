@@ -85,6 +85,9 @@ func (x *Exchange) writeOut(p []byte, last bool) error {
 	if x.headerOnly {
 		p = nil
 	}
+	if x.pace.rate > 0 && len(p) > 0 {
+		return x.writePaced(p, last)
+	}
 	x.bodySent += int64(len(p))
 	return x.stream.writeBody(x, p, last)
 }

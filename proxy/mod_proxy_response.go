@@ -106,6 +106,10 @@ func (x *Exchange) readFields(in []http1.Field) {
 			if u.conf.ignore&ignoreCharset == 0 {
 				x.Out.overrideCharset = f.Value
 			}
+		case fieldAccelLimitRate:
+			if n, ok := digits(string(f.Value)); ok && u.conf.ignore&ignoreLimitRate == 0 {
+				x.limitRate, x.limitRateSet = n, true
+			}
 		case fieldAccelBuffering:
 			if u.conf.ignore&ignoreBuffering == 0 {
 				a.buffering = equalFold(f.Value, "yes") || a.buffering && !equalFold(f.Value, "no")

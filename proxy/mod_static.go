@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"proxyctl/proxy/http1"
 )
 
 // ngx_http_static_module: answers with a file.
@@ -139,15 +141,37 @@ func (x *Exchange) etag(modified, size int64) []byte {
 	return x.arena[start:len(x.arena):len(x.arena)]
 }
 
+// sendRange sends a piece of a file by sendfile(2), at the pace of the answer.
+func (x *Exchange) sendRange(conn *http1.Conn, f *os.File, offset, size int64) bool {
+	for size > 0 {
+		piece := size
+		if x.pace.rate > 0 {
+			limit, ok := x.allowed()
+			if !ok {
+				return false
+			}
+			piece = min(limit, size)
+		}
+		n, err := conn.SendFile(f, offset, piece)
+		x.bodySent += n
+		if err != nil || n < piece {
+			return false
+		}
+		if x.pace.rate > 0 {
+			x.pace.count(n)
+		}
+		offset, size = offset+n, size-n
+	}
+	return true
+}
+
 // filePiece is how much of a file is read at once when sendfile(2) is no option.
 const filePiece = 64 << 10
 
 // sendFilePart sends size bytes of f from offset.
 func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code {
 	if s, ok := x.stream.(*http1Stream); ok && size > keptBack && !x.output.any() && !x.Out.Chunked && x.client.tls == nil {
-		n, err := s.conn.SendFile(f, offset, size)
-		x.bodySent += n
-		if err != nil || n < size {
+		if !x.sendRange(s.conn, f, offset, size) {
 			x.fail()
 			return Abort
 		}

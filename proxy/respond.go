@@ -152,6 +152,7 @@ func (x *Exchange) SendHead() Code {
 		x.fail()
 		return Abort
 	}
+	x.setPace()
 	return OK
 }
 

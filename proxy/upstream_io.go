@@ -371,7 +371,7 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 	u := &x.upstream
 	u.action = readingBody
 	rate := rateLimit(x, c.limitRate)
-	if u.answer.buffering && (rate.bytes > 0 || u.answer.contentLength > spoolFrom) {
+	if u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
 		return x.spoolAnswer(c, rate)
 	}
 	held, total := int64(0), int64(0)

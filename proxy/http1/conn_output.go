@@ -197,6 +197,9 @@ func (c *Conn) Shutdown() {
 // Closing reports whether Shutdown has been called.
 func (c *Conn) Closing() bool { return c.state.Load() == stateClosing }
 
+// Aborted says whether Abort has been called.
+func (c *Conn) Aborted() bool { return c.sock.Aborted() }
+
 // Abort ends the connection without waiting for the current answer. Safe from
 // any goroutine.
 func (c *Conn) Abort() { c.sock.Abort() }

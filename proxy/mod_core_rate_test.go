@@ -1,0 +1,42 @@
+package proxy
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLimitRate(t *testing.T) {
+	r := run(t, `events {} http { server { listen unix:%dir%/s; limit_rate 20k;
+		location = /file { }
+		location = /small { return 200 small; }
+		location = /after { limit_rate_after 25k; alias %dir%/html/file; }
+		location = /set { set $limit_rate 0; alias %dir%/html/file; }
+		location = /variable { limit_rate $arg_rate; return 200 $limit_rate; }
+		location = /proxied { proxy_pass http://unix:%dir%/b; limit_rate 0; }
+		location = /ignored { proxy_pass http://unix:%dir%/b; proxy_ignore_headers X-Accel-Limit-Rate; limit_rate 0; }
+	} server { listen unix:%dir%/b; add_header X-Accel-Limit-Rate 20480; location / { root html; try_files /file =404; } } }`)
+	if err := os.WriteFile(r.dir+"/html/file", make([]byte, 30<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, slow := range map[string]bool{
+		"/file": true, "/small": false, "/after": false, "/set": false, "/variable?rate=20k": false, "/proxied": true, "/ignored": false,
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			answer := r.get("s", path)
+			took := time.Since(began)
+			if !strings.HasPrefix(answer, "HTTP/1.1 200 ") || took > 5*time.Second {
+				t.Errorf("%.60s in %v", answer, took)
+			}
+			if !strings.Contains(path, "small") && !strings.Contains(path, "variable") && len(answer) < 30<<10 {
+				t.Errorf("%d bytes", len(answer))
+			}
+			if (took > 200*time.Millisecond) != slow {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
