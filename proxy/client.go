@@ -124,7 +124,7 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 		x.Logf(logInfo, "client sent CONNECT method while reading client request headers")
 		return 405
 	}
-	return OK
+	return x.readEarlyBody()
 }
 
 // refusedWhile says what nginx was doing when it refused a head: reading the

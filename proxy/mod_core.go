@@ -24,6 +24,7 @@ type coreConf struct {
 	Underscores          bool
 	MergeSlashes         bool
 	connectionPool       int64
+	unused               unusedConf
 	SendTimeout          time.Duration
 	ResetTimedOut        bool
 	TCPNoDelay           bool
@@ -45,6 +46,7 @@ type coreConf struct {
 	BodyTimeout  time.Duration
 	BodyInFile   int
 	BodyTempPath tempPath
+	EarlyRead    List[*Value]
 
 	// answers
 	ServerTokens            int
@@ -59,6 +61,8 @@ type coreConf struct {
 	LimitRate               *Value
 	LimitRateAfter          *Value
 	Satisfy                 int
+	AuthDelay               time.Duration
+	EarlyHints              List[*Value]
 	Internal                bool
 
 	// files
@@ -75,6 +79,7 @@ type coreConf struct {
 
 	SubrequestBuffer int64
 	Sendfile         bool
+	Symlinks         symlinkRule
 
 	Gzip gzipConf
 
@@ -164,6 +169,10 @@ func coreCommands() []Command {
 		},
 		{Name: "limit_rate", In: inHTTPLevels | InLocationIf, Args: "1", Syntax: "rate", Default: "0", Doc: "Limits the rate of an answer, in bytes a second.", Set: setRate(func(c *Conf) **Value { return &c.Core.LimitRate })},
 		{Name: "limit_rate_after", In: inHTTPLevels | InLocationIf, Args: "1", Syntax: "size", Default: "0", Doc: "Sets how much is sent before the rate is limited.", Set: setRate(func(c *Conf) **Value { return &c.Core.LimitRateAfter })},
+		{Name: "disable_symlinks", In: inHTTPLevels, Args: "1,2", Syntax: "off | on | if_not_owner [from=part]", Default: "off", Doc: "Refuses symbolic links on the way to files.", Set: setDisableSymlinks},
+		Predicates(Command{Name: "early_hints", In: inHTTPLevels, Doc: "Passes early hints of servers on to clients, when any of the strings is true."}, func(c *Conf) *List[*Value] { return &c.Core.EarlyHints }),
+		Predicates(Command{Name: "client_body_early_read", In: InHTTP | InServer, Doc: "Reads the request body before anything else is done, when any of the strings is true."}, func(c *Conf) *List[*Value] { return &c.Core.EarlyRead }),
+		Time(Command{Name: "auth_delay", In: inHTTPLevels, Default: "0", Doc: "Delays answers of 401."}, func(c *Conf) *time.Duration { return &c.Core.AuthDelay }),
 		{Name: "error_log", In: inHTTPLevels, Args: "1+", Repeat: true, Syntax: "file [level]", Doc: "Sets the error log.", Set: setErrorLog},
 
 		Time(Command{Name: "client_header_timeout", In: InHTTP | InServer, Default: "60s", Doc: "Sets how long a request head may take."}, func(c *Conf) *time.Duration { return &c.Core.HeaderTimeout }),
@@ -203,24 +212,9 @@ func coreCommands() []Command {
 		Flag(Command{Name: "log_subrequest", In: inHTTPLevels, Default: "off", Doc: "Logs subrequests."}, func(c *Conf) *bool { return &c.Core.LogSubrequest }),
 		Size(Command{Name: "subrequest_output_buffer_size", In: inHTTPLevels, Default: "4k", Doc: "Sets how large the answer of a subrequest may be that is kept in memory."}, func(c *Conf) *int64 { return &c.Core.SubrequestBuffer }),
 		Flag(Command{Name: "sendfile", In: inHTTPLevels | InLocationIf, Default: "off", Doc: "Sends files by sendfile(2)."}, func(c *Conf) *bool { return &c.Core.Sendfile }),
-		Size(Command{Name: "connection_pool_size", In: InHTTP | InServer, Default: "512", Doc: "Accepted without effect.", Status: NoEffect, Reason: "memory is managed by the Go runtime"}, func(c *Conf) *int64 { return &c.Core.connectionPool }),
 	}
 	rows = append(rows, resolverRows()...)
-	return append(append(rows, gzipCoreCommands()...), coreIgnored()...)
-}
-
-// coreIgnored are the rows whose purpose does not exist here.
-func coreIgnored() []Command {
-	const hash = "look-up tables size themselves"
-	rows := Ignored(InHTTP, "1", hash, "server_names_hash_max_size", "server_names_hash_bucket_size",
-		"variables_hash_max_size", "variables_hash_bucket_size")
-	rows = append(rows, Ignored(inHTTPLevels, "1", hash, "types_hash_max_size", "types_hash_bucket_size")...)
-	rows = append(rows, Ignored(InHTTP|InServer, "1", "memory is managed by the Go runtime", "request_pool_size")...)
-	rows = append(rows, Ignored(inHTTPLevels, "flag", "segments are filled by writing head and body together", "tcp_nopush")...)
-	rows = append(rows, Ignored(inHTTPLevels, "flag", "bodies are passed on in the pieces they are kept in", "client_body_in_single_buffer")...)
-	rows = append(rows, Ignored(inHTTPLevels, "flag", "files are read by goroutines and never block others", "aio_write")...)
-	rows = append(rows, Ignored(inHTTPLevels, "1", "files are read by goroutines and never block others", "aio", "directio", "directio_alignment", "read_ahead", "sendfile_max_chunk")...)
-	return append(rows, Ignored(inHTTPLevels, "1", "answers are sent when a buffer is full or complete", "postpone_output", "send_lowat")...)
+	return append(append(rows, gzipCoreCommands()...), coreTuning()...)
 }
 
 // setKeepaliveTimeout reads "timeout [header_timeout]".

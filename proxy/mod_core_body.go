@@ -82,6 +82,29 @@ func (x *Exchange) readBody() Code {
 	return x.readBodyPieces()
 }
 
+// readEarlyBody reads the body before everything else
+// (client_body_early_read).
+func (x *Exchange) readEarlyBody() Code {
+	core := &x.loc.Conf.Core
+	if len(core.EarlyRead.Items) == 0 || !x.anyTrue(core.EarlyRead.Items) {
+		return OK
+	}
+	if x.bodyTooLarge() {
+		return 413
+	}
+	return x.readBody()
+}
+
+// bodyTooLarge says whether the request announces a larger body than is taken.
+func (x *Exchange) bodyTooLarge() bool {
+	limit := x.bodyLimit()
+	if limit == 0 || x.contentLength() <= limit || x.body.discarded {
+		return false
+	}
+	x.Logf(logError, "client intended to send too large body: %d bytes", x.contentLength())
+	return true
+}
+
 // memoryForBody is how large a body may be that has arrived together with its
 // head: in nginx one part of it lies behind the head, in that buffer, the rest in
 // the buffer of the body.

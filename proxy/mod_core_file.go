@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -146,16 +148,17 @@ func leavesRoot(path []byte) bool {
 	return bytes.Contains(path, []byte("/../")) || bytes.HasSuffix(path, []byte("/.."))
 }
 
-// fileMode asks the system about a file, links followed.
-func (x *Exchange) fileMode(path []byte) (mode uint32, found bool) {
-	var st unix.Stat_t
-	err := unix.Stat(string(path), &st)
-	switch err {
-	case nil:
-		return st.Mode, true
-	case unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG:
-	default:
-		x.Logf(logCrit, "%s", SystemError("stat()", string(path), err))
+// fileMode asks the system about a file.
+func (x *Exchange) fileMode(path []byte) (mode fs.FileMode, found bool) {
+	info, err := x.stat(path)
+	if err == nil {
+		return info.Mode(), true
+	}
+	var pe *fs.PathError
+	switch e := errnoOf(err); {
+	case e == unix.ENOENT || e == unix.ENOTDIR || e == unix.ENAMETOOLONG:
+	case errors.As(err, &pe):
+		x.Logf(logCrit, "%s", SystemError(pe.Op+"()", string(path), e))
 	}
 	return 0, false
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"os"
 	"syscall"
 
 	"proxyctl/parser"
@@ -59,7 +58,7 @@ func serveIndex(x *Exchange) Code {
 		if leavesRoot(path) {
 			return 404
 		}
-		_, err := os.Stat(string(path))
+		_, err := x.stat(path)
 		if err == nil {
 			return x.redirectTo(x.keep(x.uri, name), x.args)
 		}
@@ -69,6 +68,8 @@ func serveIndex(x *Exchange) Code {
 		case syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EACCES:
 			return x.indexFailed(path, errno)
 		case syscall.ENOENT:
+		case syscall.ELOOP, syscall.EMLINK: // disable_symlinks
+			return 403
 		default:
 			x.Logf(logCrit, "stat() %q failed (%d: %s)", path, int(errno), sysText(errno))
 			return 500
@@ -96,7 +97,7 @@ func (x *Exchange) indexFailed(path []byte, errno syscall.Errno) Code {
 
 // testFolder tells a missing folder from one without an index file.
 func (x *Exchange) testFolder(dir []byte) Code {
-	info, err := os.Stat(string(dir))
+	info, err := x.stat(dir)
 	if err != nil {
 		var errno syscall.Errno
 		errors.As(err, &errno)

@@ -1,9 +1,8 @@
 package proxy
 
 import (
+	"io/fs"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"proxyctl/parser"
 )
@@ -311,9 +310,6 @@ func (l *Level) variableCondition(words []parser.Arg) (condition, error) {
 	return nil, sayAt(words[1], "", "one of = != ~ ~* !~ !~*", "unexpected \"%s\" in condition", op)
 }
 
-// isTrue says what counts as true: anything but "" and "0".
-func isTrue(b []byte) bool { return len(b) > 0 && (len(b) != 1 || b[0] != '0') }
-
 func (l *Level) equality(v *variable, s string, want bool) (condition, error) {
 	other, err := l.scriptText(s)
 	if err != nil {
@@ -351,18 +347,16 @@ func (l *Level) fileCondition(words []parser.Arg) (condition, error) {
 		return nil, err
 	}
 	want := op[0] != '!'
-	var test func(mode uint32) bool
+	var test func(mode fs.FileMode) bool
 	switch op[len(op)-1] {
 	case 'f':
-		test = func(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFREG }
+		test = fs.FileMode.IsRegular
 	case 'd':
-		test = func(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFDIR }
+		test = fs.FileMode.IsDir
 	case 'e':
-		test = func(mode uint32) bool {
-			return mode&unix.S_IFMT == unix.S_IFREG || mode&unix.S_IFMT == unix.S_IFDIR
-		}
+		test = func(mode fs.FileMode) bool { return mode.IsRegular() || mode.IsDir() }
 	case 'x':
-		test = func(mode uint32) bool { return mode&unix.S_IXUSR != 0 }
+		test = func(mode fs.FileMode) bool { return mode&0o100 != 0 }
 	default:
 		return nil, invalidCondition(words[0])
 	}

@@ -33,7 +33,7 @@ func serveStatic(x *Exchange) Code {
 		x.Logf(logError, "%q leaves the folder of its alias", path)
 		return 404
 	}
-	f, err := os.OpenFile(string(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := x.open(path)
 	if err != nil {
 		return x.openFailed(path, err)
 	}
@@ -72,8 +72,8 @@ func (x *Exchange) openFailed(path []byte, err error) Code {
 	errors.As(err, &errno)
 	op := "open()"
 	var pe *fs.PathError
-	if errors.As(err, &pe) && pe.Op == "stat" {
-		op = "stat()"
+	if errors.As(err, &pe) {
+		op = pe.Op + "()"
 	}
 	level, code := logCrit, Code(500)
 	switch errno {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"proxyctl/parser"
 )
 
@@ -77,7 +75,7 @@ func (t *tryFiles) serve(x *Exchange) Code {
 		if leavesRoot(path) { // Unlike nginx, which lets a variable lead out of the folder.
 			continue
 		}
-		if mode, found := x.fileMode(path); found && (mode&unix.S_IFMT == unix.S_IFDIR) == f.folder {
+		if mode, found := x.fileMode(path); found && mode.IsDir() == f.folder {
 			x.useFile(name, f.folder)
 			return Declined
 		}

@@ -59,6 +59,7 @@ func modules() []Module {
 		// filters
 		notModifiedModule(),
 		headersModule(),
+		copyFilterModule(),
 		additionModule(),
 		charsetModule(),
 		ssiModule(),

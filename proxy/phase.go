@@ -1,6 +1,12 @@
 package proxy
 
-import "proxyctl/proxy/match"
+import (
+	"sync"
+	"time"
+
+	"proxyctl/proxy/http1"
+	"proxyctl/proxy/match"
+)
 
 // Phase is a step on a request's way, in nginx's order.
 type Phase uint8
@@ -149,6 +155,7 @@ func (x *Exchange) access() Code {
 		switch {
 		case code == Declined:
 		case code == OK && x.loc.Conf.Core.Satisfy == satisfyAny:
+			x.Out.Remove(http1.WWWAuthenticate) // of those who would not let it in
 			return Declined
 		case code == OK:
 		case x.loc.Conf.Core.Satisfy == satisfyAny && (code == 401 || code == 403 || code == 407):
@@ -156,7 +163,7 @@ func (x *Exchange) access() Code {
 				refused = code
 			}
 		default:
-			return code
+			return x.delayRefusal(code)
 		}
 	}
 	if refused == 0 {
@@ -165,7 +172,26 @@ func (x *Exchange) access() Code {
 	if refused == 403 {
 		x.Logf(logError, "access forbidden by rule")
 	}
-	return refused
+	return x.delayRefusal(refused)
+}
+
+// delayRefusal lets those who guess passwords wait (auth_delay).
+func (x *Exchange) delayRefusal(code Code) Code {
+	d := x.loc.Conf.Core.AuthDelay
+	if d == 0 || code != 401 && code != 407 {
+		return code
+	}
+	x.Logf(logInfo, "delaying unauthorized request")
+	gone := make(chan struct{})
+	x.stream.watch(sync.OnceFunc(func() { close(gone) }))
+	defer x.stream.unwatch()
+	select {
+	case <-time.After(d):
+		return code
+	case <-gone:
+		x.Logf(logInfo, "client prematurely closed connection")
+		return statusClientClosed
+	}
 }
 
 // namesFolder says whether the URI ends in a slash.
@@ -196,8 +222,7 @@ func (x *Exchange) findLocation() Code {
 		return 404
 	}
 	x.enter()
-	if limit := x.loc.Conf.Core.MaxBodySize; limit != 0 && x.contentLength() > limit && !x.bodyRead {
-		x.Logf(logError, "client intended to send too large body: %d bytes", x.contentLength())
+	if x.bodyTooLarge() {
 		return 413
 	}
 	if redirect {

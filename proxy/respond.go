@@ -187,6 +187,7 @@ const (
 
 // reasons are the texts of status lines, by status.
 var reasons = [600]string{
+	103: "Early Hints",
 	200: "OK",
 	201: "Created",
 	202: "Accepted",

@@ -193,6 +193,22 @@ func Strings(c Command, field func(*Conf) *List[string]) Command {
 	})
 }
 
+// Predicates makes a row for conditions, of which any one counts: all values but
+// "" and "0" are true.
+func Predicates(c Command, field func(*Conf) *List[*Value]) Command {
+	c.Repeat = true
+	return c.with("1+", "string ...", func(l *Level, d *parser.Directive) error {
+		for _, a := range d.Args {
+			v, err := l.value(a.Value)
+			if err != nil {
+				return err
+			}
+			field(l.Conf).Add(l, v)
+		}
+		return nil
+	})
+}
+
 // Buffers is what "number size" says.
 type Buffers struct {
 	Number int

@@ -487,7 +487,11 @@ func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 	u := &x.upstream
 	limit := int(c.bufferSize)
 	r := &u.response
-	err := u.conn.ReadResponse(request, r, &http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}, u.isHead, nil)
+	var interim func(*http1.Response)
+	if x.wantsHints() {
+		interim = x.hints(c)
+	}
+	err := u.conn.ReadResponse(request, r, &http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}, u.isHead, interim)
 	if err != nil {
 		return x.refuseHead(err)
 	}

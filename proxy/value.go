@@ -168,3 +168,19 @@ func (v *Value) String(x *Exchange) string {
 
 // GoString shows the value for debugging.
 func (v *Value) GoString() string { return fmt.Sprintf("Value(%q, %d parts)", v.text, len(v.parts)) }
+
+// isTrue says what counts as true: anything but "" and "0".
+func isTrue(b []byte) bool { return len(b) > 0 && (len(b) != 1 || b[0] != '0') }
+
+// anyTrue says whether one of the conditions holds (ngx_http_test_predicates).
+func (x *Exchange) anyTrue(conditions []*Value) bool {
+	for _, v := range conditions {
+		b := v.Append(x.borrow(), x)
+		holds := isTrue(b)
+		x.giveBack(b)
+		if holds {
+			return true
+		}
+	}
+	return false
+}
