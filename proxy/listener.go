@@ -110,16 +110,6 @@ func unbind(bound []*boundSocket) {
 	}
 }
 
-// bindError is a socket that could not be opened.
-type bindError struct {
-	text string
-	err  error
-}
-
-func (e *bindError) Error() string { return errorWithCode(e.text, e.err).Error() }
-
-func (e *bindError) Unwrap() error { return e.err }
-
 // bind opens the sockets of one address.
 func bind(s *socket, t *Table) (*boundSocket, error) {
 	b := &boundSocket{key: s.key(), path: s.path, first: s, address: s.fallback.address}
@@ -181,7 +171,7 @@ func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error)
 		if err == nil {
 			_ = l.Close()
 		}
-		return nil, &bindError{fmt.Sprintf("setsockopt() %s failed", b.address), set}
+		return nil, &callError{fmt.Sprintf("setsockopt() %s failed", b.address), set}
 	}
 	if err != nil {
 		return nil, b.failed(err, s)
@@ -211,15 +201,15 @@ func (b *boundSocket) failed(err error, s *socket) error {
 	if errors.As(err, &call) {
 		switch call.Syscall {
 		case "listen":
-			return &bindError{fmt.Sprintf("listen() to %s, backlog %d failed", b.address, s.backlog()), err}
+			return &callError{fmt.Sprintf("listen() to %s, backlog %d failed", b.address, s.backlog()), err}
 		case "socket":
-			return &bindError{fmt.Sprintf("socket() %s failed", b.address), err}
+			return &callError{fmt.Sprintf("socket() %s failed", b.address), err}
 		}
 	}
 	if errnoOf(err) == 0 { // a path that is too long
 		return fmt.Errorf("bind() to %s failed: %w", b.address, err)
 	}
-	return &bindError{fmt.Sprintf("bind() to %s failed", b.address), err}
+	return &callError{fmt.Sprintf("bind() to %s failed", b.address), err}
 }
 
 // defaultBacklog is nginx's on Linux.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -217,6 +218,19 @@ func (s *logs) serving() {
 	s.console.Store(nil)
 	if f := s.early.Swap(nil); f != nil {
 		s.release(f)
+	}
+}
+
+// takeCrashes has the Go runtime write what it says of a crash to the error
+// log as well: standard error of a daemon leads nowhere.
+func (e *errorLog) takeCrashes() {
+	for i := range e.targets {
+		if f := e.targets[i].file; f != nil && f.path != "" {
+			if file := f.file.Load(); file != nil {
+				_ = debug.SetCrashOutput(file, debug.CrashOptions{})
+			}
+			return
+		}
 	}
 }
 

@@ -59,6 +59,8 @@ func (r *Runtime) asRoot(m *mainConf, f func() error) error {
 			done <- errors.Join(errorWithCode("setuid() failed", e), f())
 			return
 		}
+		// The group is that of the files it makes.
+		_, _, _ = unix.RawSyscall(unix.SYS_SETRESGID, ^uintptr(0), 0, ^uintptr(0))
 		done <- f()
 	}()
 	return <-done

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -122,6 +123,7 @@ func (r *Runtime) Serve() {
 	r.resume()
 	r.Logf(logNotice, "start worker processes")
 	r.opts.logs.serving()
+	r.table.Load().Main.ErrorLog.takeCrashes()
 }
 
 // Reload serves t instead of the present table. Addresses that stay are kept
@@ -170,6 +172,7 @@ func (r *Runtime) Reload(t *Table) error {
 	r.sessions.retain(t)
 	r.resume()
 	t.Main.setEnv()
+	t.Main.ErrorLog.takeCrashes()
 	r.drainWithin(old.Main.WorkerShutdownTimeout, func(c *client) bool { return c.life.table.Load() == old })
 	old.release()
 	return nil
@@ -313,6 +316,7 @@ func (r *Runtime) ReopenLogs() {
 	if err := r.asRoot(&t.Main, func() error { return r.opts.logs.reopen(&t.Main) }); err != nil {
 		r.Logf(logEmerg, "%v", err)
 	}
+	t.Main.ErrorLog.takeCrashes()
 }
 
 // setLimits applies what the main level says about the process itself. What
@@ -337,7 +341,8 @@ func (r *Runtime) setLimits(m *mainConf, log *errorLog) {
 		setPriority(m.WorkerPriority, log)
 	}
 	m.setEnv()
-	if m.WorkingDirectory != "" {
+	// Relative paths begin where the process began, as those of nginx's master do.
+	if m.WorkingDirectory != "" && filepath.IsAbs(r.opts.Prefix) {
 		if err := os.Chdir(m.WorkingDirectory); err != nil {
 			log.logf(logAlert, "%v", errorWithCode(fmt.Sprintf("chdir(\"%s\") failed", m.WorkingDirectory), err))
 		}

@@ -35,9 +35,18 @@ func SystemText(err error) string { return sysText(errnoOf(err)) }
 // SystemError words a failed call as nginx does: `open() "path" failed (2: No
 // such file or directory)`.
 func SystemError(call, path string, err error) error {
-	e := errnoOf(err)
-	return fmt.Errorf("%s %q failed (%d: %s)", call, path, int(e), sysText(e))
+	return &callError{fmt.Sprintf("%s %q failed", call, path), err}
 }
+
+// callError is a failed call of the system: text and error number.
+type callError struct {
+	text string
+	err  error
+}
+
+func (e *callError) Error() string { return errorWithCode(e.text, e.err).Error() }
+
+func (e *callError) Unwrap() error { return e.err }
 
 // parseHTTPTime reads the three date forms of RFC 9110, section 5.6.7, as
 // seconds since 1970.

@@ -53,13 +53,17 @@ func (p *process) detach() int {
 		p.fatal(err)
 		return 1
 	}
-	lines := bufio.NewScanner(read)
+	lines, said := bufio.NewScanner(read), false
 	for lines.Scan() {
 		if lines.Text() == "ready" {
 			notify("MAINPID=" + strconv.Itoa(cmd.Process.Pid) + "\nREADY=1")
 			return 0
 		}
 		fmt.Fprintln(p.stderr, lines.Text())
+		said = true
+	}
+	if err := cmd.Wait(); err != nil && !said {
+		p.fatal(fmt.Errorf("the server ended before it served: %w", err))
 	}
 	return 1
 }

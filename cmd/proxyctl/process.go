@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"proxyctl/certs"
 	"proxyctl/parser"
@@ -100,6 +102,7 @@ func (p *process) load(file *parser.File) (*proxy.Table, []*parser.Diagnostic) {
 
 // serve runs the server until a signal ends it. It returns the exit status.
 func (p *process) serve() int {
+	signal.Ignore(syscall.SIGPIPE) // whoever reads the messages may go
 	p.origin = findOrigin()
 	p.inherited = inheritedSockets()
 	file := p.parse()

@@ -23,7 +23,17 @@ func serveCommand() *cobra.Command {
 		Long: "Serves a whole nginx.conf, or a bare site file: server blocks as they stand in sites-enabled.\n\n" +
 			"With --local it can be tried on any machine: ports 80 and 443 become 8080 and 8443,\n" +
 			"certificates that do not exist come from a local CA, and where nothing listens behind\n" +
-			"proxy_pass a small demo app answers.",
+			"proxy_pass a small demo app answers.\n\n" +
+			"SIGHUP loads the configuration anew, SIGQUIT ends when all requests have ended, SIGUSR1\n" +
+			"reopens the logs; the commands reload, quit, stop and reopen send them. As a service of\n" +
+			"systemd, with \"pid /run/nginx.pid;\" in the configuration:\n\n" +
+			"  [Service]\n" +
+			"  Type=notify\n" +
+			"  ExecStart=/usr/local/bin/proxyctl serve /etc/nginx/nginx.conf\n" +
+			"  ExecReload=/usr/local/bin/proxyctl reload --pid /run/nginx.pid\n" +
+			"  KillMode=mixed\n" +
+			"  KillSignal=SIGQUIT\n\n" +
+			"nginx's own unit works too, when this program stands in the place of its binary.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conf, err := filepath.Abs(args[0])

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -32,8 +33,16 @@ func signalCommand(s signalInfo) *cobra.Command {
 		Use:   s.name,
 		Short: s.short,
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return sendSignal(pid, s.name)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := sendSignal(pid, s.name)
+			if err == nil {
+				return nil
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "proxyctl: %v\n", err)
+			if errors.Is(err, fs.ErrNotExist) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "Does the server run? Its pid file is what the pid directive says; name it by --pid.")
+			}
+			return exitCode(1)
 		},
 	}
 	cmd.Flags().StringVar(&pid, "pid", pid, "pid file of the server")

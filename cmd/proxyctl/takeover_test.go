@@ -32,6 +32,13 @@ type daemonServer struct {
 // configuration: %port%, %shared% and %dir% are filled in.
 func startDaemon(t testing.TB, binary, conf string) *daemonServer {
 	t.Helper()
+	d := newDaemon(t, binary, conf)
+	d.start()
+	return d
+}
+
+func newDaemon(t testing.TB, binary, conf string) *daemonServer {
+	t.Helper()
 	d := &daemonServer{t: t, dir: t.TempDir(), port: freeTestPort(t), sharedPort: freeTestPort(t)}
 	d.installed, _ = realNginx()
 	var err error
@@ -46,37 +53,39 @@ func startDaemon(t testing.TB, binary, conf string) *daemonServer {
 	if err := os.Mkdir(filepath.Join(d.dir, "logs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+func (d *daemonServer) start() {
+	d.t.Helper()
 	if out, err := d.command().CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		d.t.Fatalf("%v\n%s", err, out)
 	}
 	d.await("it serves", func() bool { return d.pid("") != 0 })
-	t.Cleanup(func() {
+	d.t.Cleanup(func() {
 		for _, suffix := range []string{oldSuffix, ""} {
 			if pid := d.pid(suffix); pid != 0 {
 				_ = syscall.Kill(pid, syscall.SIGTERM)
 				d.await("it ends", func() bool { return d.pid(suffix) == 0 })
 			}
 		}
-		if t.Failed() {
+		if d.t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(d.dir, "logs/error.log"))
-			t.Logf("%s", log)
+			d.t.Logf("%s", log)
 		}
 	})
-	return d
 }
 
 func (d *daemonServer) command(args ...string) *exec.Cmd {
-	account := ""
-	if os.Geteuid() == 0 {
-		account = "user root;" // the folder is root's alone
-	}
-	return exec.Command(filepath.Join(d.dir, "nginx"),
-		append([]string{"-p", d.dir, "-c", "nginx.conf", "-e", "logs/error.log", "-g", account}, args...)...)
+	return exec.Command(filepath.Join(d.dir, "nginx"), append([]string{"-p", d.dir, "-c", "nginx.conf", "-e", "logs/error.log"}, args...)...)
 }
 
 func (d *daemonServer) configure(conf string) {
 	d.t.Helper()
 	conf = strings.NewReplacer("%port%", d.port, "%shared%", d.sharedPort, "%dir%", d.dir).Replace(conf)
+	if os.Geteuid() == 0 && !strings.HasPrefix(conf, "user ") {
+		conf = "user root; " + conf // the folder is root's alone
+	}
 	conf = "pid logs/nginx.pid; error_log logs/error.log notice; " + conf
 	if err := os.WriteFile(filepath.Join(d.dir, "nginx.conf"), []byte(conf), 0o644); err != nil {
 		d.t.Fatal(err)
