@@ -110,6 +110,18 @@ func unbind(bound []*boundSocket) {
 	}
 }
 
+// InUse says that an address could not be bound because somebody listens there
+// already.
+type InUse struct {
+	// Address is invalid for a unix socket.
+	Address netip.AddrPort
+	text    string
+}
+
+func (e *InUse) Error() string { return e.text }
+
+func (e *InUse) Unwrap() error { return unix.EADDRINUSE }
+
 // bind opens the sockets of one address.
 func bind(s *socket, t *Table) (*boundSocket, error) {
 	b := &boundSocket{key: s.key(), path: s.path, first: s, address: s.fallback.address}
@@ -209,7 +221,11 @@ func (b *boundSocket) failed(err error, s *socket) error {
 	if errnoOf(err) == 0 { // a path that is too long
 		return fmt.Errorf("bind() to %s failed: %w", b.address, err)
 	}
-	return &callError{fmt.Sprintf("bind() to %s failed", b.address), err}
+	text := fmt.Sprintf("bind() to %s failed", b.address)
+	if errnoOf(err) == unix.EADDRINUSE {
+		return &InUse{b.at, errorWithCode(text, err).Error()}
+	}
+	return &callError{text, err}
 }
 
 // defaultBacklog is nginx's on Linux.

@@ -21,12 +21,7 @@ func TestShutdownServesNewConnections(t *testing.T) {
 	r := run(t, site("location / { return 200 ok; }"))
 	c := r.dial("s")
 	defer c.Close()
-	for range 200 {
-		if r.Stats().Active == 1 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	r.awaitActive(1)
 	ended := make(chan struct{})
 	go func() {
 		r.Shutdown(context.Background())
@@ -43,6 +38,18 @@ func TestShutdownServesNewConnections(t *testing.T) {
 		t.Errorf("answer %q, %v", got, err)
 	}
 	<-ended
+}
+
+// awaitActive waits until so many connections have been accepted.
+func (r *running) awaitActive(n int64) {
+	r.t.Helper()
+	for range 400 {
+		if r.Stats().Active == n {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	r.t.Fatalf("%d connections, want %d", r.Stats().Active, n)
 }
 
 // TestShutdownSaysClose: a request that was in flight when the server was told
@@ -80,6 +87,7 @@ func TestPause(t *testing.T) {
 	}
 	silent := r.dial("s")
 	defer silent.Close()
+	r.awaitActive(2)
 	for range 3 { // once is enough
 		r.Pause()
 	}

@@ -96,8 +96,8 @@ func (r *Runtime) Bind(t *Table) error {
 	r.setLimits(&t.Main, log)
 	opened, err := r.openAll(t, log)
 	if err != nil {
-		if errors.Is(err, unix.EADDRINUSE) { // each try has been logged
-			err = errors.New("still could not bind()")
+		if in := new(InUse); errors.As(err, &in) { // each try has been logged
+			err = &InUse{in.Address, "still could not bind()"}
 		}
 		log.quiet(logEmerg, err.Error())
 		t.release()

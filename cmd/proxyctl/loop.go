@@ -75,8 +75,13 @@ func (p *process) hear(s syscall.Signal) (end bool) {
 }
 
 // onReload loads the configuration anew. A server whose new binary runs serves
-// its own again instead, after WINCH.
+// its own again instead, after WINCH. One that was tried in a terminal ends with
+// it.
 func (p *process) onReload() {
+	if p.site && p.origin.terminal && !hasTerminal() {
+		p.quit()
+		return
+	}
 	if p.successor != nil {
 		p.resume()
 		p.control.begin().finished(nil)
@@ -105,7 +110,7 @@ func (p *process) resume() {
 
 // quit ends gracefully.
 func (p *process) quit() {
-	notifyStopping()
+	p.notifyStopping()
 	ctx, cancel := context.WithCancel(context.Background())
 	p.abort = cancel
 	go func() {
@@ -120,6 +125,6 @@ func (p *process) stop() {
 		p.abort()
 		return
 	}
-	notifyStopping()
+	p.notifyStopping()
 	p.runtime.Stop()
 }

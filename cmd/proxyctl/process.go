@@ -117,6 +117,9 @@ func (p *process) serve() int {
 		return 1
 	}
 	if err := p.start(table); err != nil {
+		if who := occupant(err); who != "" {
+			fmt.Fprintf(p.stderr, "%s: %s\n", p.product.Name, who)
+		}
 		p.fatal(err)
 		return 1
 	}
@@ -228,6 +231,9 @@ func (p *process) reconfigure() error {
 		if moved && p.pidFile != old {
 			removePID(p.pidFile)
 			p.pidFile = old
+		}
+		if who := occupant(err); who != "" {
+			err = fmt.Errorf("%w: %s", err, who)
 		}
 		return err
 	case moved:

@@ -46,7 +46,14 @@ func notifyReloaded(err error) {
 	notify("READY=1\nSTATUS=" + status)
 }
 
-func notifyStopping() { notify("STOPPING=1") }
+// notifyStopping says that the service ends, or who goes on with it.
+func (p *process) notifyStopping() {
+	if p.successor != nil {
+		notify("MAINPID=" + strconv.Itoa(p.successor.pid))
+		return
+	}
+	notify("STOPPING=1")
+}
 
 // systemdSockets are the sockets of socket activation.
 func systemdSockets() []int {

@@ -23,20 +23,31 @@ const nginxEnv = "NGINX"
 
 // origin is what a process was when it began, before it changed anything.
 type origin struct {
-	parent int
-	daemon bool // started by one that has read the command line
-	dir    string
-	uid    int
-	gid    int
-	groups []int
+	parent   int
+	daemon   bool // started by one that has read the command line
+	terminal bool
+	dir      string
+	uid      int
+	gid      int
+	groups   []int
 }
 
 func findOrigin() origin {
-	o := origin{parent: os.Getppid(), daemon: os.Getenv(daemonEnv) != "", uid: os.Geteuid(), gid: os.Getegid()}
+	o := origin{parent: os.Getppid(), daemon: os.Getenv(daemonEnv) != "", terminal: hasTerminal(), uid: os.Geteuid(), gid: os.Getegid()}
 	o.dir, _ = os.Getwd()
 	o.groups, _ = os.Getgroups()
 	_ = os.Unsetenv(daemonEnv)
 	return o
+}
+
+// hasTerminal says whether the process belongs to a terminal that is there.
+func hasTerminal() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
 }
 
 // inherited are the listening sockets that a process was started with.
