@@ -21,6 +21,7 @@ type keeper struct {
 	issue   func(context.Context, request) ([]byte, error)
 	renewal func(context.Context, *order, *x509.Certificate) (at, again time.Time, err error)
 	changed func() // there is a new certificate
+	limit   int    // orders of an account within limitWindow
 
 	ctx    context.Context //nolint:containedctx // of what runs in the background, ended by close
 	cancel context.CancelFunc
@@ -62,7 +63,7 @@ const (
 
 func newKeeper(o *Options, s store, i *issuer, changed func()) *keeper {
 	k := &keeper{
-		o: o, store: s, issue: i.issue, renewal: i.renewalTime, changed: changed,
+		o: o, store: s, issue: i.issue, renewal: i.renewalTime, changed: changed, limit: limitOrders,
 		wake: make(chan struct{}, 1), tasks: map[string]*task{}, busy: map[string]bool{}, starts: map[string][]time.Time{}, limited: map[string]time.Time{},
 	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
@@ -185,7 +186,7 @@ func (k *keeper) mayBegin(t *task, now time.Time) bool {
 	account := t.from.id()
 	recent := slices.DeleteFunc(k.starts[account], func(at time.Time) bool { return now.Sub(at) >= limitWindow })
 	k.starts[account] = recent
-	if len(recent) >= limitOrders && t.unsaved == nil && !t.asks(now) {
+	if len(recent) >= k.limit && t.unsaved == nil && !t.asks(now) {
 		free := slices.MinFunc(recent, time.Time.Compare).Add(limitWindow)
 		if !k.limited[account].Equal(free) {
 			k.limited[account] = free
