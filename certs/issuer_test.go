@@ -31,7 +31,7 @@ func TestGarbageFromAuthority(t *testing.T) {
 		"no directory": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[1, {"newNonce": 7}]`) },
 		"abort":        func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"redirects":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x"+r.URL.Path, http.StatusFound) },
-		"endless":      func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, io.LimitReader(zeros{}, 64<<20)) },
+		"endless":      func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, io.LimitReader(zeros{}, 64<<20)) },
 		"no nonces":    func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, directory(r)) },
 		"empty objects": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Replay-Nonce", "AAAA")
