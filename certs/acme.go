@@ -21,6 +21,9 @@ type ACME struct {
 	EABKeyID  string // external account binding
 	EABKey    string // its MAC key, base64url
 	Profile   string // "" is the authority's default
+	DNS       DNS
+
+	never bool // not even what the configuration asks for
 }
 
 // Takeover says for which sites certificates are obtained when their files are
@@ -49,13 +52,17 @@ type authority struct {
 	staging    string // where a failed order is tried first; "" for nowhere
 	email      string
 	accountKey string // file: PEM or, as Certbot has it, JWK; "" is a key of our own
+	keyKind    keyKind
 	eabKeyID   string
-	eabKey     string
+	eabKey     string // file, or "data:" and the key
 	profile    string
+	preferred  bool   // another profile will do
 	chain      string // common name of the preferred root
 	rootFile   string
-	folder     string // of the account; "" is below the data folder
-	dns        dnsMethod
+	insecure   bool   // the authority's own server may be anybody
+	folder     string // of what is kept; "" is the data folder
+	unagreed   bool   // nobody has accepted the terms of service
+	dns        DNS
 }
 
 // defaultAuthority is the one that the options name.
@@ -65,9 +72,9 @@ func (a *ACME) defaultAuthority() authority {
 
 // at is an authority by its directory, with what the options say about all.
 func (a *ACME) at(directory string) authority {
-	to := authority{directory: directory, email: a.Email, profile: a.Profile, rootFile: a.RootFile}
+	to := authority{directory: directory, email: a.Email, profile: a.Profile, rootFile: a.RootFile, dns: a.DNS}
 	if directory == cmp.Or(a.Directory, certmagic.LetsEncryptProductionCA) {
-		to.eabKeyID, to.eabKey = a.EABKeyID, a.EABKey
+		to.eabKeyID, to.eabKey = a.EABKeyID, "data:"+a.EABKey
 	}
 	if directory == certmagic.LetsEncryptProductionCA {
 		to.staging = certmagic.LetsEncryptStagingCA
@@ -137,6 +144,36 @@ func safeName(name string) string {
 		name = name[:100]
 	}
 	return name
+}
+
+// ordered makes the order of a site that the configuration asks for.
+func (o *Order) ordered(a *ACME) order {
+	i := &o.Issuer
+	from := authority{
+		directory: i.Directory, eabKeyID: i.EABKeyID, eabKey: i.EABKeyFile, profile: i.Profile, preferred: !i.NeedsProfile,
+		chain: i.Chain, rootFile: i.TrustedFile, insecure: i.Unverified, folder: i.Folder, unagreed: !i.Agreed,
+	}
+	if len(i.Contacts) > 0 {
+		from.email = strings.TrimPrefix(i.Contacts[0], "mailto:")
+	}
+	if isKeyKind(i.AccountKey) {
+		from.keyKind = keyKind(i.AccountKey)
+	} else {
+		from.accountKey = i.AccountKey
+	}
+	if i.Directory == certmagic.LetsEncryptProductionCA {
+		from.staging = certmagic.LetsEncryptStagingCA
+	}
+	if slices.ContainsFunc(o.Names, isWildcard) {
+		from.dns = a.DNS
+	}
+	return order{names: o.Names, from: from, key: cmp.Or(keyKind(o.Key), defaultKey), only: method(o.Challenge)}
+}
+
+// isKeyKind tells a kind of key from the name of a file.
+func isKeyKind(s string) bool {
+	algorithm, _, _ := strings.Cut(s, ":")
+	return algorithm == "ecdsa" || algorithm == "rsa"
 }
 
 // maxNames is how many names Let's Encrypt and most others put in a

@@ -20,7 +20,39 @@ type Site struct {
 	// Lax leaves out OpenSSL's minimum of strength, for an ssl_ciphers that
 	// lowers the security level ("@SECLEVEL=1" or 0).
 	Lax bool
+	// Order is the certificate that Obtained stands for in Pairs; nil without.
+	Order *Order
 }
+
+// Order is a certificate that the configuration asks for.
+type Order struct {
+	Names     []string
+	Key       string // "ecdsa:256", "rsa:2048" and so on; "" for the usual
+	Challenge string // "http-01" or "tls-alpn-01"; "" for whatever works
+	Issuer    Issuer
+}
+
+// Issuer is an authority that the configuration names.
+type Issuer struct {
+	Directory    string
+	AccountKey   string // file, or a kind of key to be made; "" for the usual
+	Contacts     []string
+	EABKeyID     string
+	EABKeyFile   string // file, or "data:" and the key
+	Chain        string
+	Profile      string
+	NeedsProfile bool
+	TrustedFile  string
+	Unverified   bool
+	Folder       string // of what is kept; "" is the data folder
+	Agreed       bool   // to the terms of service
+}
+
+// Obtained and ObtainedKey stand in a Pair for what the site's Order obtains.
+const (
+	Obtained    = "$acme_certificate"
+	ObtainedKey = "$acme_certificate_key"
+)
 
 // Pair is an ssl_certificate and its ssl_certificate_key: absolute paths, or
 // "data:" with the PEM text after it. PasswordFile is ssl_password_file, the same
@@ -60,7 +92,7 @@ func (o *Options) complete() {
 		o.AsRoot = func(f func() error) error { return f() }
 	}
 	if o.Local {
-		o.ACME.Takeover = TakeoverOff
+		o.ACME = ACME{never: true}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -114,13 +146,14 @@ func Check(sites []Site, o Options) []Problem {
 	for i := range sites {
 		for _, k := range sites[i].keys() {
 			t := entries[k].trouble
-			if t == nil || o.Local && t.missing {
+			if t == nil || o.Local && t.missing || k.Cert == Obtained && len(wanted[i]) > 0 {
 				continue
 			}
 			p := Problem{Site: sites[i].ID, Path: t.path, Message: t.text}
 			if orders := wanted[i]; len(orders) > 0 {
 				p.Message, p.Warning = awaited(t.text, orders), true
 			}
+			p.Warning = p.Warning || k.Cert == Obtained // nginx takes it, and fails handshakes
 			if at, again := said[k]; !again {
 				said[k] = len(problems)
 				problems = append(problems, p)

@@ -47,6 +47,10 @@ type fileStamp struct {
 // are read shows at the next look.
 func load(k pairKey) *entry {
 	e := &entry{stamp: stampOf(k.Pair)}
+	if k.Cert == Obtained {
+		e.trouble = &loadError{path: k.Cert, text: `"` + Obtained + `" has no value: there is no "acme_certificate" in this server`, missing: true}
+		return e
+	}
 	cert, err := loadPair(k.Pair, k.lax)
 	if err != nil && !errors.As(err, &e.trouble) {
 		e.trouble = &loadError{path: k.Cert, text: err.Error()}

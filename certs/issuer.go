@@ -1,19 +1,23 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -60,14 +64,19 @@ func (i *issuer) issue(ctx context.Context, r request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	acme, err := i.at(ctx, r)
+	made, err := i.at(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if r.replaces != nil {
 		ctx = renewal{ctx, r.replaces}
 	}
-	issued, err := acme.Issue(ctx, csr)
+	issued, err := made.Issue(ctx, csr)
+	var problem acme.Problem
+	if from := &r.order.from; from.preferred && from.profile != "" && errors.As(err, &problem) && strings.HasSuffix(problem.Type, ":invalidProfile") {
+		made.Profile = ""
+		issued, err = made.Issue(ctx, csr)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,16 +96,16 @@ func (i *issuer) at(ctx context.Context, r request) (*certmagic.ACMEIssuer, erro
 		DisableDistributedSolvers: true,
 		DisableHTTPChallenge:      r.method != byHTTP, DisableTLSALPNChallenge: r.method != byTLS,
 		CertObtainTimeout: obtainTimeout, Logger: i.logger,
-		NewAccountFunc: func(ctx context.Context, _ *certmagic.ACMEIssuer, a acme.Account) (_ acme.Account, err error) {
-			a.PrivateKey, err = accountKey(ctx, account, from, r.directory)
-			return a, err
-		},
 	}
 	if r.at.IsValid() { // certmagic makes sure that somebody listens there: it is us
 		template.ListenHost, template.AltHTTPPort, template.AltTLSALPNPort = r.at.Addr().String(), int(r.at.Port()), int(r.at.Port())
 	}
 	if from.eabKeyID != "" && r.directory == from.directory {
-		template.ExternalAccount = &acme.EAB{KeyID: from.eabKeyID, MACKey: from.eabKey}
+		key, err := i.externalKey(from.eabKey)
+		if err != nil {
+			return nil, err
+		}
+		template.ExternalAccount = &acme.EAB{KeyID: from.eabKeyID, MACKey: key}
 	}
 	if from.chain != "" {
 		template.PreferredChains.RootCommonName = []string{from.chain}
@@ -110,8 +119,17 @@ func (i *issuer) at(ctx context.Context, r request) (*certmagic.ACMEIssuer, erro
 		template.DNS01Solver = solver
 	}
 	var err error
-	if template.TrustedRoots, err = i.roots(from.rootFile); err != nil {
+	if template.TrustedRoots, err = i.roots(ctx, from, r.directory); err != nil {
 		return nil, err
+	}
+	template.NewAccountFunc = func(ctx context.Context, _ *certmagic.ACMEIssuer, a acme.Account) (_ acme.Account, err error) {
+		if from.unagreed {
+			if err := termsAccepted(ctx, r.directory, template.TrustedRoots); err != nil {
+				return a, err
+			}
+		}
+		a.PrivateKey, err = accountKey(ctx, account, from, r.directory)
+		return a, err
 	}
 	made := certmagic.NewACMEIssuer(config, template)
 	if from.email != "" {
@@ -124,20 +142,45 @@ func (i *issuer) at(ctx context.Context, r request) (*certmagic.ACMEIssuer, erro
 // account is the folder of an authority's account.
 func (i *issuer) account(from *authority) *folder {
 	if from.folder != "" {
-		return &folder{path: from.folder, asRoot: i.accounts.asRoot, locks: i.accounts.locks}
+		return i.accounts.at(filepath.Join(from.folder, "account"))
 	}
 	return i.accounts.sub(from.id())
 }
 
-func (i *issuer) roots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil //nolint:nilnil // the system's
-	}
-	var text []byte
-	err := i.accounts.asRoot(func() (err error) {
-		text, err = os.ReadFile(file)
+// readFile reads what only the process that was started may.
+func (i *issuer) readFile(name string) (text []byte, err error) {
+	err = i.accounts.asRoot(func() (err error) {
+		text, err = os.ReadFile(name)
 		return err
 	})
+	return text, err
+}
+
+// externalKey reads the key of an external account.
+func (i *issuer) externalKey(name string) (string, error) {
+	key, inline := strings.CutPrefix(name, "data:")
+	if !inline {
+		text, err := i.readFile(name)
+		if err != nil {
+			return "", fmt.Errorf("key of the external account: %w", err)
+		}
+		key = string(text)
+	}
+	return strings.TrimRight(strings.TrimSpace(key), "="), nil
+}
+
+// roots are the certificates to trust an authority's own server by; nil is the
+// system's. A server that may be anybody is trusted by what it shows: its
+// name must still be right.
+func (i *issuer) roots(ctx context.Context, from *authority, directory string) (*x509.CertPool, error) {
+	if from.insecure {
+		return shownBy(ctx, directory)
+	}
+	file := from.rootFile
+	if file == "" {
+		return nil, nil //nolint:nilnil // as said
+	}
+	text, err := i.readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("certificates to trust the authority by: %w", err)
 	}
@@ -146,6 +189,39 @@ func (i *issuer) roots(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("no certificate in %q to trust the authority by", file)
 	}
 	return pool, nil
+}
+
+// shownBy trusts what the server of a URL shows.
+func shownBy(ctx context.Context, address string) (*x509.CertPool, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the user wants it so: ssl_verify off
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	pool := x509.NewCertPool()
+	for _, c := range conn.(*tls.Conn).ConnectionState().PeerCertificates {
+		pool.AddCert(c)
+	}
+	return pool, nil
+}
+
+// termsAccepted is an error that names the terms of service, when an authority
+// has some and nobody has accepted them.
+func termsAccepted(ctx context.Context, directory string, roots *x509.CertPool) error {
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+	dir, err := (&acme.Client{Directory: directory, HTTPClient: client}).GetDirectory(ctx)
+	if err != nil {
+		return err
+	}
+	if dir.Meta != nil && dir.Meta.TermsOfService != "" {
+		return fmt.Errorf("the terms of service at %s must be accepted first: accept_terms_of_service", dir.Meta.TermsOfService)
+	}
+	return nil
 }
 
 // accountKey gives the key of an account before it is registered. A key of our
@@ -172,7 +248,7 @@ func accountKey(ctx context.Context, account *folder, from *authority, directory
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("account key: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := newKey(from.keyKind)
 	if err != nil {
 		return nil, err
 	}

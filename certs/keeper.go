@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ func (k *keeper) task(o *order) *task {
 		return t
 	}
 	t := &task{order: *o, id: id}
-	t.record, t.cert = k.store.load(id)
+	t.record, t.cert = k.storeOf(o).load(id)
 	t.record.Names, t.record.Directory = o.names, o.from.directory
 	k.tasks[id] = t
 	if tried := t.record.Tried; k.o.Now().Sub(tried) < limitWindow {
@@ -115,6 +116,14 @@ func (k *keeper) task(o *order) *task {
 		k.starts[account] = append(k.starts[account], tried)
 	}
 	return t
+}
+
+// storeOf is where an order's certificate is kept.
+func (k *keeper) storeOf(o *order) store {
+	if o.from.folder != "" {
+		return store{k.store.at(filepath.Join(o.from.folder, "certificates"))}
+	}
+	return k.store
 }
 
 // rouse has the loop look at the tasks again.
@@ -277,13 +286,13 @@ func (k *keeper) run(t *task) {
 
 // keep tries again to write down a certificate that is served already.
 func (k *keeper) keep(t *task) {
-	if err := k.store.saveBundle(t.id, t.unsaved); err != nil {
+	if err := k.storeOf(&t.order).saveBundle(t.id, t.unsaved); err != nil {
 		t.record.Next = k.o.Now().Add(storagePause)
 		return
 	}
 	t.unsaved = nil
 	t.record.Next = time.Time{}
-	_ = k.store.saveRecord(t.id, &t.record)
+	_ = k.storeOf(&t.order).saveRecord(t.id, &t.record)
 	k.o.Log("notice", fmt.Sprintf("certificate for %s: kept in storage now", &t.order))
 }
 
@@ -305,7 +314,7 @@ func (k *keeper) ask(t *task) {
 		again = now.Add(askPeriod)
 	}
 	t.record.AskAgain = again
-	_ = k.store.saveRecord(t.id, &t.record)
+	_ = k.storeOf(&t.order).saveRecord(t.id, &t.record)
 }
 
 // attempt tries to have an order fulfilled, one try with all that belongs to
@@ -317,7 +326,7 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	t.record.Next = now.Add(backOff(unreachable, t.record.Begun))
 	// Written first: a process that ends in the middle, again and again, must
 	// not ask ever more often.
-	if err := k.store.saveRecord(t.id, &t.record); err != nil {
+	if err := k.storeOf(&t.order).saveRecord(t.id, &t.record); err != nil {
 		k.failed(t, err)
 		return nil
 	}
@@ -330,7 +339,7 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	if k.ctx.Err() != nil {
 		t.record.Begun--
 		t.record.Next = time.Time{}
-		_ = k.store.saveRecord(t.id, &t.record)
+		_ = k.storeOf(&t.order).saveRecord(t.id, &t.record)
 		return nil // the server ends
 	}
 	if err != nil {
@@ -349,10 +358,10 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 		what = "renewed"
 	}
 	k.o.Log("notice", fmt.Sprintf("certificate for %s was %s from %s by %s%s", &t.order, what, hostOf(t.from.directory), t.record.Method, until(cert)))
-	err = k.store.saveBundle(t.id, text)
+	err = k.storeOf(&t.order).saveBundle(t.id, text)
 	if err == nil {
 		t.unsaved = nil
-		err = k.store.saveRecord(t.id, &t.record)
+		err = k.storeOf(&t.order).saveRecord(t.id, &t.record)
 	} else {
 		t.unsaved = text
 		t.record.Next = now.Add(storagePause)
@@ -375,7 +384,7 @@ func (k *keeper) failed(t *task, err error) {
 			t.record.Next = at
 		}
 	}
-	_ = k.store.saveRecord(t.id, &t.record)
+	_ = k.storeOf(&t.order).saveRecord(t.id, &t.record)
 	k.o.Log("error", fmt.Sprintf("certificate for %s could not be obtained from %s: %v; next try at %s UTC",
 		&t.order, hostOf(t.from.directory), err, t.record.Next.UTC().Format(time.DateTime)))
 }
@@ -477,7 +486,7 @@ func (a attempts) Unwrap() error { return a[len(a)-1] }
 // its standard port before what needs somebody to forward it, and what worked
 // last time before all.
 func (k *keeper) ways(t *task) []way {
-	if t.from.dns != (dnsMethod{}) {
+	if t.from.dns != (DNS{}) {
 		return []way{{method: byDNS}}
 	}
 	k.mu.Lock()

@@ -29,7 +29,7 @@ type lineage struct {
 	account string // ID
 	key     keyKind
 	chain   string
-	dns     dnsMethod
+	dns     DNS
 }
 
 // lineageOf finds the lineage that a path below live belongs to; nil if it
@@ -69,12 +69,12 @@ func readLineage(root, name string) (*lineage, error) {
 	}
 	switch p["authenticator"] {
 	case "manual":
-		l.dns = dnsMethod{hook: p["manual_auth_hook"], cleanup: p["manual_cleanup_hook"]}
+		l.dns = DNS{Hook: p["manual_auth_hook"], Cleanup: p["manual_cleanup_hook"]}
 		if p["pref_challs"] != "" && !strings.Contains(p["pref_challs"], "dns-01") {
-			l.dns = dnsMethod{}
+			l.dns = DNS{}
 		}
 	case "dns-rfc2136":
-		l.dns = dnsMethod{credentials: p["dns_rfc2136_credentials"]}
+		l.dns = DNS{Credentials: p["dns_rfc2136_credentials"]}
 	}
 	return l, nil
 }
@@ -107,7 +107,7 @@ func readINI(text []byte) map[string]string {
 // authority is the one that Certbot has the lineage from, with its account.
 func (l *lineage) authority(a *ACME) authority {
 	from := a.at(l.server)
-	from.chain, from.dns = l.chain, l.dns
+	from.chain, from.dns = l.chain, cmp.Or(l.dns, a.DNS)
 	if key := l.accountKey(); key != "" {
 		from.accountKey = key
 		from.email = l.contact()

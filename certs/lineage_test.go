@@ -60,7 +60,7 @@ site.com = /var/www
 	want := authority{
 		directory: "https://ca.test:14000/acme/dir", email: "me@site.com", rootFile: "r", chain: "Root X2",
 		accountKey: filepath.Join(dir, "accounts/ca.test:14000/acme/dir/0123abcd/private_key.json"),
-		dns:        dnsMethod{credentials: "/etc/rfc2136.ini"},
+		dns:        DNS{Credentials: "/etc/rfc2136.ini"},
 	}
 	if from != want || l.key != "rsa:3072" {
 		t.Errorf("%+v, %s", from, l.key)

@@ -118,7 +118,7 @@ func (m *Manager) problems() []Problem {
 	for i := range m.sites {
 		for _, k := range m.sites[i].keys() {
 			e := m.entries[k]
-			if e.trouble == nil || said[k] || m.replaces(e) {
+			if e.trouble == nil || said[k] || m.replaces(e) || k.Cert == Obtained {
 				continue
 			}
 			said[k] = true
@@ -229,7 +229,7 @@ func (m *Manager) refresh() []news {
 		}
 		e := load(k)
 		n := e.after(old, k)
-		if n.text != "" && !m.replaces(e) {
+		if n.text != "" && !m.replaces(e) && k.Cert != Obtained {
 			all = append(all, n)
 		}
 		m.entries[k] = e

@@ -41,7 +41,12 @@ func newFolder(path string, asRoot func(func() error) error) *folder {
 
 // sub is a folder in this one.
 func (f *folder) sub(name string) *folder {
-	return &folder{path: filepath.Join(f.path, name), asRoot: f.asRoot, locks: f.locks}
+	return f.at(filepath.Join(f.path, name))
+}
+
+// at is a folder elsewhere.
+func (f *folder) at(path string) *folder {
+	return &folder{path: path, asRoot: f.asRoot, locks: f.locks}
 }
 
 // file gives the path of a key, which never leads out of the folder.

@@ -36,6 +36,12 @@ func (e *entry) overdue(k pairKey, now time.Time) bool {
 // orders says what is to be obtained for a site; nothing as long as one of its
 // pairs can be served.
 func (a *ACME) orders(s *Site, entries map[pairKey]*entry, now time.Time) []order {
+	if a.never {
+		return nil
+	}
+	if s.Order != nil && slices.ContainsFunc(s.Pairs, func(p Pair) bool { return p.Cert == Obtained }) {
+		return []order{s.Order.ordered(a)}
+	}
 	if a.Takeover == TakeoverOff || len(s.Pairs) == 0 {
 		return nil
 	}
@@ -59,7 +65,7 @@ func (a *ACME) ordersAs(s *Site, l *lineage) []order {
 	if l != nil {
 		from, key = l.authority(a), l.key
 	}
-	names := publicNames(s.Names, from.dns != dnsMethod{}, from.public())
+	names := publicNames(s.Names, from.dns != DNS{}, from.public())
 	return ordersFor(names, from, key)
 }
 

@@ -31,6 +31,7 @@ const (
 	InStreamServer
 	InStreamUpstream
 	InMgmt
+	InACMEIssuer
 
 	inAnywhere = 1<<iota - 1
 	// inHTTPLevels is where most directives of the http core may stand.
@@ -40,7 +41,7 @@ const (
 var contextNames = [...]string{
 	"main", "events", "http", "server", "location", "if in server", "if in location",
 	"limit_except", "upstream", "mail", "server in mail", "stream", "server in stream",
-	"upstream in stream", "mgmt",
+	"upstream in stream", "mgmt", "acme_issuer",
 }
 
 // String names the contexts, separated by commas.

@@ -46,10 +46,12 @@ const (
 type Level struct {
 	Context Context
 	Conf    *Conf
-	// Server, Location and Group are what is being built; nil outside of one.
+	// Server, Location, Group and Issuer are what is being built; nil outside of
+	// one.
 	Server   *Server
 	Location *Location
 	Group    *upstreamBlock
+	Issuer   *ACMEIssuer
 
 	c      *compiler
 	parent *Level

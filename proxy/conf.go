@@ -32,6 +32,7 @@ type Conf struct {
 	Gzip        gzipModuleConf
 
 	SSL   sslConf
+	ACME  acmeConf
 	HTTP2 http2Conf
 	Own   Own
 }
@@ -67,6 +68,7 @@ type Server struct {
 	// location, and what a connection uses before a request is known.
 	Level   *Location
 	named   map[string]*Location
+	acme    *ACMEOrder // of acme_certificate; nil without
 	listens []*listen
 	block   *parser.Directive
 }

@@ -157,9 +157,10 @@ func (s *sslConf) certificateNames(l *Level, t *tlsServer, tuned *tlsSettings) e
 	return nil
 }
 
-// holdsVariables looks for a "$" that begins a name.
+// holdsVariables looks for a "$" that begins a name, other than those that stand
+// for what is obtained.
 func holdsVariables(text string) bool {
-	return strings.IndexByte(text, '$') >= 0
+	return !obtained(text) && strings.IndexByte(text, '$') >= 0
 }
 
 // sessionContext names what a session depends on: the certificates and what is
@@ -220,7 +221,7 @@ func (t *Table) certSites() []CertSite {
 		if ssl == nil || len(ssl.pairs) == 0 {
 			continue
 		}
-		site := CertSite{ID: s.ID, Pairs: ssl.pairs, Place: s.ID, Lax: ssl.lax}
+		site := CertSite{ID: s.ID, Pairs: ssl.pairs, Place: s.ID, Lax: ssl.lax, ACME: s.acme}
 		for _, n := range s.Names {
 			if n.regex == nil && n.text != "" {
 				site.Names = append(site.Names, n.text)

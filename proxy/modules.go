@@ -35,6 +35,7 @@ func modules() []Module {
 		upstreamLeastTimeModule(),
 		upstreamRandomModule(),
 		upstreamStickyModule(),
+		acmeModule(),
 		sslModule(),
 		http2Module(),
 

@@ -91,7 +91,20 @@ type CertSite struct {
 	Place  string // "file:line", for messages
 	Pairs  []CertPair
 	Lax    bool // ssl_ciphers lowers the minimum of strength
+	ACME   *ACMEOrder
 }
+
+// The variables that stand for what the ACME order of a server obtains. They
+// are for the directives of certificates alone.
+//
+// Unlike nginx, which has them everywhere: a private key has no business in a
+// log or a header field.
+const (
+	ObtainedCertificate = "$acme_certificate"
+	ObtainedKey         = "$acme_certificate_key"
+)
+
+func obtained(name string) bool { return name == ObtainedCertificate || name == ObtainedKey }
 
 // CertPair is one ssl_certificate and its ssl_certificate_key.
 type CertPair struct {

@@ -66,7 +66,7 @@ func checkFileName(name string) error {
 
 // certificateFile makes a name absolute, unless it is the certificate itself.
 func (o *Options) certificateFile(name string) string {
-	if strings.HasPrefix(name, "data:") {
+	if strings.HasPrefix(name, "data:") || obtained(name) {
 		return name
 	}
 	return o.confRelative(name)

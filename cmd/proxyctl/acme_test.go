@@ -231,3 +231,75 @@ func TestFileComesBack(t *testing.T) {
 	}
 	t.Errorf("still serving %v", leaf.Subject)
 }
+
+// TestACMESyntax is nginx's own way to ask for certificates: the example of its
+// documentation, made to fit.
+func TestACMESyntax(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	text := fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log notice; user root;
+events {}
+http {
+    access_log off;
+    acme_issuer example {
+        uri %[4]s;
+        contact admin@example.test;
+        account_key rsa:2048;
+        state_path %[1]s/acme-example;
+        ssl_trusted_certificate %[5]s;
+        accept_terms_of_service;
+    }
+    acme_issuer other {
+        uri %[4]s;
+        challenge tls-alpn-01;
+        ssl_verify off;
+        accept_terms_of_service;
+    }
+    acme_issuer unagreed { uri %[4]s; ssl_trusted_certificate %[5]s; }
+    acme_shared_zone zone=ngx_acme_shared:1M;
+    server {
+        listen 127.0.0.1:%[3]d ssl;
+        server_name .example.test;
+        acme_certificate example;
+        ssl_certificate $acme_certificate;
+        ssl_certificate_key $acme_certificate_key;
+        ssl_certificate_cache max=2;
+    }
+    server {
+        listen 127.0.0.1:%[3]d ssl;
+        server_name rsa.test;
+        acme_certificate other rsa.test also.rsa.test key=rsa:2048;
+        ssl_certificate $acme_certificate;
+        ssl_certificate_key $acme_certificate_key;
+    }
+    server {
+        listen 127.0.0.1:%[3]d ssl;
+        server_name unagreed.test;
+        acme_certificate unagreed;
+        ssl_certificate $acme_certificate;
+        ssl_certificate_key $acme_certificate_key;
+    }
+    server { listen 127.0.0.1:%[2]d; location / { return 404; } }
+}
+`, dir, p.httpPort, p.tlsPort, p.directory, p.rootFile)
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, dir, "nginx", nil, "-c", conf)
+	roots := p.roots()
+	leaf := awaitTrusted(t, roots, p.tlsPort, "www.example.test", startLimit)
+	if !slices.Contains(leaf.DNSNames, "example.test") {
+		t.Errorf("names %q", leaf.DNSNames)
+	}
+	leaf = awaitTrusted(t, roots, p.tlsPort, "rsa.test", startLimit)
+	if leaf.PublicKeyAlgorithm != x509.RSA || !slices.Contains(leaf.DNSNames, "also.rsa.test") {
+		t.Errorf("%v for %q", leaf.PublicKeyAlgorithm, leaf.DNSNames)
+	}
+	s.awaitLog("accept_terms_of_service", startLimit)
+	if found, _ := filepath.Glob(filepath.Join(dir, "acme-example/certificates/*/certificate.pem")); len(found) != 1 {
+		t.Errorf("state_path has %q", found)
+	}
+	checkPrivate(t, filepath.Join(dir, "acme-example"))
+}

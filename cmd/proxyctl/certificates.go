@@ -61,8 +61,23 @@ func certSites(sites []proxy.CertSite) []certs.Site {
 		for _, pair := range s.Pairs {
 			out[i].Pairs = append(out[i].Pairs, certs.Pair{Cert: pair.Certificate, Key: pair.Key, PasswordFile: pair.PasswordFile})
 		}
+		if s.ACME != nil {
+			out[i].Order = certOrder(s.ACME)
+		}
 	}
 	return out
+}
+
+func certOrder(o *proxy.ACMEOrder) *certs.Order {
+	i := o.Issuer
+	return &certs.Order{
+		Names: o.Names, Key: o.Key, Challenge: i.Challenge,
+		Issuer: certs.Issuer{
+			Directory: i.Directory, AccountKey: i.AccountKey, Contacts: i.Contacts, EABKeyID: i.EABKeyID, EABKeyFile: i.EABKeyFile,
+			Chain: i.Chain, Profile: i.Profile, NeedsProfile: i.NeedsProfile, TrustedFile: i.TrustedFile, Unverified: i.Unverified,
+			Folder: i.StatePath, Agreed: i.Agreed,
+		},
+	}
 }
 
 func certProblems(problems []certs.Problem) []proxy.CertProblem {

@@ -151,15 +151,22 @@ type nameServer struct {
 
 func newNameServer(t *testing.T) *nameServer {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	var conn net.PacketConn
+	var l net.Listener
+	var err error
+	for range 20 { // until one port is free for both
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			continue
+		}
+		if conn, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			break
+		}
+		_ = l.Close()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &nameServer{address: conn.LocalAddr().String(), txt: map[string][]string{}}
-	l, err := net.Listen("tcp", n.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := &nameServer{address: l.Addr().String(), txt: map[string][]string{}}
 	secrets := map[string]string{"key.": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}
 	accept := func(h dns.Header) dns.MsgAcceptAction {
 		if op := int(h.Bits>>11) & 0xf; op == dns.OpcodeUpdate {
