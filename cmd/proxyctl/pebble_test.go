@@ -59,6 +59,7 @@ func newPebble(t *testing.T, change func(config map[string]any), env ...string) 
 	}
 	if change != nil {
 		change(p.config)
+		p.httpPort, p.tlsPort = p.config["httpPort"].(int), p.config["tlsPort"].(int)
 	}
 	t.Cleanup(p.stop)
 	p.start()
