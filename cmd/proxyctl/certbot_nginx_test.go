@@ -193,3 +193,45 @@ func TestCertbotNginx(t *testing.T) {
 	}
 	n.run("-t")
 }
+
+// TestCertbotBeside: the ways to use Certbot that do not edit the file. With
+// webroot its deploy hook reloads; with standalone its hooks stop the server,
+// take port 80 at once, and start it again.
+func TestCertbotBeside(t *testing.T) {
+	if !inNetwork(t) {
+		return
+	}
+	p := newPebble(t, func(c map[string]any) { c["httpPort"], c["tlsPort"] = 80, 443 })
+	n := newNginxTree(t, "")
+	le, root := filepath.Join(n.dir, "letsencrypt"), filepath.Join(n.dir, "www")
+	plain := fmt.Sprintf("server { listen 80; server_name site.test; location / { return 301 https://$host$request_uri; } location /.well-known/acme-challenge/ { root %s; } }\n", root)
+	secure := fmt.Sprintf("server { listen 443 ssl; server_name site.test; ssl_certificate %[1]s/live/site.test/fullchain.pem; ssl_certificate_key %[1]s/live/site.test/privkey.pem; location / { return 200 \"served\\n\"; } }\n", le)
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n.write("conf.d/site.conf", plain)
+	n.run()
+	nginx := n.program + " -c " + filepath.Join(n.dir, "nginx.conf")
+	p.certbot(le, "certonly", "--webroot", "-w", root, "-d", "site.test", "--deploy-hook", nginx+" -s reload")
+	n.write("conf.d/site.conf", plain+secure)
+	n.run("-s", "reload")
+	roots := p.roots()
+	served := func() *x509.Certificate {
+		t.Helper()
+		_, body, leaf, err := get("https://site.test/", roots)
+		if err != nil || body != "served\n" {
+			t.Fatalf("%q, %v", body, err)
+		}
+		return leaf
+	}
+	first := served()
+	p.certbot(le, "renew", "--force-renewal")
+	second := served()
+	if second.Equal(first) {
+		t.Error("webroot: the renewed certificate is not served")
+	}
+	p.certbot(le, "certonly", "--standalone", "--force-renewal", "--cert-name", "site.test", "-d", "site.test", "--pre-hook", nginx+" -s stop", "--post-hook", nginx)
+	if served().Equal(second) {
+		t.Error("standalone: the renewed certificate is not served")
+	}
+}
