@@ -71,6 +71,8 @@ type Options struct {
 	// ACME says how certificates are obtained that are not in files. It has no
 	// effect with Local.
 	ACME ACME
+	// Ports are where a command listens for challenges; by default 80 and 443.
+	Ports Ports
 	// AsRoot runs a function with the rights that the process was started with:
 	// those that keys can be read with. nil runs it as it is.
 	AsRoot func(func() error) error

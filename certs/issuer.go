@@ -210,11 +210,17 @@ func shownBy(ctx context.Context, address string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// clientTrusting is a client for few requests.
+func clientTrusting(roots *x509.CertPool) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
+	}}
+}
+
 // termsAccepted is an error that names the terms of service, when an authority
 // has some and nobody has accepted them.
 func termsAccepted(ctx context.Context, directory string, roots *x509.CertPool) error {
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
-	dir, err := (&acme.Client{Directory: directory, HTTPClient: client}).GetDirectory(ctx)
+	dir, err := (&acme.Client{Directory: directory, HTTPClient: clientTrusting(roots)}).GetDirectory(ctx)
 	if err != nil {
 		return err
 	}
@@ -236,7 +242,7 @@ func accountKey(ctx context.Context, account *folder, from *authority, directory
 		})
 		return key, err
 	}
-	name := "keys/" + safeName(hostOf(directory)) + "-" + digest(directory) + ".pem"
+	name := accountKeyName(directory)
 	text, err := account.Load(ctx, name)
 	if err == nil {
 		key, err := certmagic.PEMDecodePrivateKey(text)
@@ -259,6 +265,11 @@ func accountKey(ctx context.Context, account *folder, from *authority, directory
 		return nil, storageError{err}
 	}
 	return key, nil
+}
+
+// accountKeyName is where the key for an authority is in the account's folder.
+func accountKeyName(directory string) string {
+	return "keys/" + safeName(hostOf(directory)) + "-" + digest(directory) + ".pem"
 }
 
 // storageError is a failure to keep what must be kept.

@@ -47,8 +47,7 @@ type task struct {
 	unsaved []byte           // a bundle that could not be kept yet
 	running bool
 	wanted  bool
-	force   bool          // renew now
-	done    chan struct{} // closed when a try ends; nil without somebody who waits
+	force   bool // try now, whatever there is
 }
 
 const (
@@ -92,7 +91,7 @@ func (k *keeper) want(orders []order, ports Ports) []*tls.Certificate {
 		certs[i] = t.cert
 	}
 	for id, t := range k.tasks {
-		if !t.wanted && !t.running && t.unsaved == nil {
+		if !t.wanted && !t.running && t.unsaved == nil && !t.force {
 			delete(k.tasks, id)
 		}
 	}
@@ -159,7 +158,7 @@ func (k *keeper) begin() time.Duration {
 	pause := maxPause
 	var due []*task
 	for _, t := range k.tasks {
-		if t.running || !t.wanted && t.unsaved == nil {
+		if t.running || !t.wanted && t.unsaved == nil && !t.force {
 			continue
 		}
 		if wait := t.due().Sub(now); wait <= 0 {
@@ -273,10 +272,6 @@ func (k *keeper) run(t *task) {
 		delete(k.busy, n)
 	}
 	k.running--
-	if t.done != nil {
-		close(t.done)
-		t.done = nil
-	}
 	k.mu.Unlock()
 	if cert != nil && k.ctx.Err() == nil {
 		k.changed()

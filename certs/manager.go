@@ -22,6 +22,7 @@ type Manager struct {
 
 	// What certmagic keeps in memory belongs to the Manager alone.
 	cache  *certmagic.Cache
+	data   *folder
 	store  store
 	keeper *keeper
 
@@ -73,6 +74,7 @@ func NewManager(o Options) (*Manager, error) {
 		Logger:           logger,
 	})
 	data := newFolder(o.DataDir, o.AsRoot)
+	m.data = data
 	m.store = store{data.sub("certificates")}
 	m.keeper = newKeeper(&m.options, m.store, &issuer{m.cache, data.sub("accounts"), logger}, m.republish)
 	m.ended.Go(m.follow)
@@ -81,7 +83,10 @@ func NewManager(o Options) (*Manager, error) {
 
 // Begin has the Manager obtain what is missing. Before, nobody is asked for
 // anything: the process may still be giving up rights.
-func (m *Manager) Begin() { m.keeper.ended.Go(m.keeper.loop) }
+func (m *Manager) Begin() {
+	_ = m.data.announce() // a folder that cannot be written shows when it is needed
+	m.keeper.ended.Go(m.keeper.loop)
+}
 
 // Update makes sites the ones that are served, on ports. Every file is read; a pair that
 // cannot be served keeps the certificate that was read before, which is a
@@ -216,6 +221,7 @@ func (m *Manager) look() {
 	for _, n := range all {
 		m.options.Log(n.level, n.text)
 	}
+	m.demands()
 }
 
 func (m *Manager) refresh() []news {
@@ -292,6 +298,7 @@ func (m *Manager) Close() {
 		close(m.stop)
 		m.ended.Wait()
 		m.keeper.close()
+		m.data.unannounce()
 		m.cache.Stop()
 	})
 }

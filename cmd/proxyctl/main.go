@@ -43,7 +43,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), validateCommand(), explainCommand(), fmtCommand(), dumpCommand(), directivesCommand(), versionCommand())
+	root.AddCommand(serveCommand(), validateCommand(), explainCommand(), fmtCommand(), dumpCommand(), directivesCommand(), certsCommand(), versionCommand())
 	for _, s := range signals() {
 		root.AddCommand(signalCommand(s))
 	}

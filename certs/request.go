@@ -1,0 +1,197 @@
+package certs
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// A command asks the server that runs for a certificate by a file in the folder
+// "requests": only the server can answer challenges while it has the ports. The
+// server looks there as often as at the files of certificates. Where none runs
+// the command does the work itself.
+
+// demand is the content of such a file, named after the order's ID.
+type demand struct {
+	Names []string  `json:"names"`
+	Key   string    `json:"key,omitempty"`
+	ID    string    `json:"id,omitempty"` // of a certificate to renew
+	Asked time.Time `json:"asked"`
+}
+
+const requestsFolder = "requests"
+
+// Obtain has a certificate for names obtained, or renewed if there is one, and
+// waits for the outcome. progress hears what goes on.
+func Obtain(ctx context.Context, o Options, names []string, key string, progress func(string)) (Status, error) {
+	o.complete()
+	from := o.ACME.defaultAuthority()
+	order := order{names: names, from: from, key: keyKind(key)}
+	if order.key == "" {
+		order.key = defaultKey
+	}
+	return fulfil(ctx, o, order, demand{Names: names, Key: key}, progress)
+}
+
+// Renew has a certificate in storage renewed now. name is its ID or one of its
+// names.
+func Renew(ctx context.Context, o Options, name string, progress func(string)) (Status, error) {
+	o.complete()
+	s := store{newFolder(o.DataDir, o.AsRoot).sub("certificates")}
+	for _, id := range s.ids() {
+		r, cert := s.load(id)
+		if id != name && (cert == nil || !slices.Contains(certificateNames(cert), strings.ToLower(name))) {
+			continue
+		}
+		from := o.ACME.defaultAuthority()
+		if r.Directory != "" && r.Directory != from.directory {
+			from = o.ACME.at(r.Directory)
+		}
+		order := order{names: r.Names, from: from, key: keyOf(cert)}
+		return fulfil(ctx, o, order, demand{ID: id, Names: r.Names}, progress)
+	}
+	return Status{}, fmt.Errorf("no certificate for %q is kept here: files are renewed by their owner", name)
+}
+
+// keyOf is the kind of key of a certificate.
+func keyOf(cert *tls.Certificate) keyKind {
+	if cert == nil {
+		return defaultKey
+	}
+	switch key := cert.PrivateKey.(type) {
+	case *rsa.PrivateKey:
+		return keyKind(fmt.Sprintf("rsa:%d", key.N.BitLen()))
+	case *ecdsa.PrivateKey:
+		return keyKind(fmt.Sprintf("ecdsa:%d", key.Curve.Params().BitSize))
+	}
+	return defaultKey
+}
+
+// fulfil asks the server that runs, or does the work here.
+func fulfil(ctx context.Context, o Options, order order, d demand, progress func(string)) (Status, error) {
+	data := newFolder(o.DataDir, o.AsRoot)
+	id := d.ID
+	if id == "" {
+		id = order.id()
+	}
+	s := store{data.sub("certificates")}
+	if !data.served() {
+		return here(ctx, o, order, id, progress)
+	}
+	progress("asking the server that runs")
+	d.Asked = o.Now()
+	text, err := json.Marshal(d)
+	if err != nil {
+		return Status{}, err
+	}
+	if err := data.Store(ctx, requestsFolder+"/"+id, text); err != nil {
+		return Status{}, err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return Status{}, fmt.Errorf("the server has not answered: see its error log (%w)", ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+		if data.Exists(ctx, requestsFolder+"/"+id) {
+			continue
+		}
+		if r, cert := s.load(id); r.Begun == 0 && !r.Tried.Before(d.Asked.Truncate(0)) {
+			return outcome(id, &r, cert)
+		}
+	}
+}
+
+func outcome(id string, r *record, cert *tls.Certificate) (Status, error) {
+	st := keptStatus(id, r, cert)
+	if r.Error != "" {
+		return st, errors.New(r.Error)
+	}
+	return st, nil
+}
+
+// here obtains without a server; certmagic listens on ports 80 and 443 for as
+// long as it takes.
+func here(ctx context.Context, o Options, order order, id string, progress func(string)) (Status, error) {
+	o.Log = func(_, text string) { progress(text) }
+	logger := newLogger(func(string, string) {})
+	cache := certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return nil, errNoCertificate }, Logger: logger,
+	})
+	defer cache.Stop()
+	data := newFolder(o.DataDir, o.AsRoot)
+	s := store{data.sub("certificates")}
+	k := newKeeper(&o, s, &issuer{cache, data.sub("accounts"), logger}, func() {})
+	defer k.close()
+	k.ports = o.Ports
+	if len(k.ports.HTTP) == 0 && len(k.ports.TLS) == 0 {
+		k.ports.HTTP = []addrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), 80)}
+		k.ports.TLS = []addrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), 443)}
+	}
+	t := &task{order: order, id: id, wanted: true}
+	t.record, t.cert = s.load(id)
+	t.record.Names, t.record.Directory = order.names, order.from.directory
+	if wait := t.record.Next.Sub(o.Now()); wait > 0 && t.record.Failures > 0 {
+		progress(fmt.Sprintf("the last try failed (%s); the server would wait %v more", t.record.Error, wait.Round(time.Second)))
+	}
+	stop := context.AfterFunc(ctx, k.cancel)
+	defer stop()
+	k.attempt(t)
+	if err := ctx.Err(); err != nil {
+		return Status{}, err
+	}
+	return outcome(id, &t.record, t.cert)
+}
+
+// demands takes up what commands ask for.
+func (m *Manager) demands() {
+	data := m.data.sub(requestsFolder)
+	ids, err := data.List(context.Background(), "", false)
+	if err != nil {
+		return
+	}
+	for _, id := range ids {
+		text, err := data.Load(context.Background(), id)
+		if err != nil || len(text) > maxFile {
+			continue
+		}
+		var d demand
+		if json.Unmarshal(text, &d) == nil && len(d.Names) > 0 {
+			m.keeper.demand(&m.options.ACME, id, d)
+		}
+		_ = data.Delete(context.Background(), id)
+	}
+}
+
+// demand has an order tried now.
+func (k *keeper) demand(a *ACME, id string, d demand) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.tasks[id]
+	if t == nil {
+		from := a.defaultAuthority()
+		t = &task{order: order{names: d.Names, from: from, key: keyKind(d.Key)}, id: id}
+		t.record, t.cert = k.store.load(id)
+		t.record.Names = d.Names
+		if t.record.Directory != "" && t.record.Directory != from.directory {
+			t.from = a.at(t.record.Directory)
+		}
+		t.record.Directory = t.from.directory
+		if t.key == "" {
+			t.key = keyOf(t.cert)
+		}
+		k.tasks[id] = t
+	}
+	t.force = true
+	k.rouse()
+}

@@ -1,0 +1,186 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Status is what is known about one certificate.
+type Status struct {
+	Names    []string  `json:"names"`
+	Source   string    `json:"source"`          // "file", "obtained", "none"
+	Path     string    `json:"path,omitempty"`  // of the file
+	Place    string    `json:"place,omitempty"` // of the server block; "" for what no server uses
+	Issuer   string    `json:"issuer,omitempty"`
+	NotAfter time.Time `json:"not_after,omitzero"`
+	Renewal  time.Time `json:"renewal,omitzero"` // when it is going to be renewed, or tried
+	Error    string    `json:"error,omitempty"`  // of the last try
+	ID       string    `json:"id,omitempty"`     // in our storage
+}
+
+// List tells what servers show, and what else is kept. Nothing is written.
+func List(sites []Site, o Options) ([]Status, error) {
+	o.complete()
+	data := newFolder(o.DataDir, o.AsRoot)
+	k := &keeper{o: &o, store: store{data.sub("certificates")}}
+	entries := map[pairKey]*entry{}
+	for i := range sites {
+		for _, key := range sites[i].keys() {
+			if entries[key] == nil {
+				entries[key] = load(key)
+			}
+		}
+	}
+	wanted := o.ACME.wanted(sites, entries, o.Now())
+	var out []Status
+	listed := map[string]bool{}
+	for i := range sites {
+		s := &sites[i]
+		for _, key := range s.keys() {
+			if e := entries[key]; key.Cert != Obtained && (e.cert != nil || len(wanted[i]) == 0) {
+				out = append(out, fileStatus(s, key, e))
+			}
+		}
+		for _, order := range wanted[i] {
+			r, cert := k.storeOf(&order).load(order.id())
+			r.Names = order.names
+			st := keptStatus(order.id(), &r, cert)
+			st.Place = s.Place
+			out = append(out, st)
+			listed[order.id()] = true
+		}
+	}
+	ids, err := k.store.List(context.Background(), "", false)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	for _, id := range ids {
+		if r, cert := k.store.load(id); !listed[id] && (cert != nil || len(r.Names) > 0) {
+			out = append(out, keptStatus(id, &r, cert))
+		}
+	}
+	return out, nil
+}
+
+// fileStatus tells about a file.
+func fileStatus(s *Site, k pairKey, e *entry) Status {
+	st := Status{Names: s.Names, Source: "file", Path: quotelessPath(k.Cert), Place: s.Place}
+	if e.cert != nil && e.cert.Leaf != nil {
+		st.Names = certificateNames(e.cert)
+		st.Issuer, st.NotAfter = issuerName(e.cert), e.cert.Leaf.NotAfter
+	}
+	if e.trouble != nil {
+		st.Error = e.trouble.text
+		if e.cert == nil {
+			st.Source = "none"
+		}
+	}
+	return st
+}
+
+func quotelessPath(name string) string {
+	if strings.HasPrefix(name, "data:") {
+		return "data:..."
+	}
+	return name
+}
+
+// keptStatus tells about what is kept.
+func keptStatus(id string, r *record, cert *tls.Certificate) Status {
+	st := Status{Names: r.Names, Source: "obtained", ID: id, Error: r.Error}
+	t := task{record: *r, cert: cert}
+	if cert == nil {
+		st.Source = "none"
+	} else {
+		st.Names = certificateNames(cert)
+		st.Issuer, st.NotAfter = issuerName(cert), cert.Leaf.NotAfter
+	}
+	if cert != nil {
+		st.Renewal = t.renewAt()
+	}
+	if r.Next.After(st.Renewal) {
+		st.Renewal = r.Next
+	}
+	return st
+}
+
+func certificateNames(cert *tls.Certificate) []string {
+	names := cert.Leaf.DNSNames
+	for _, ip := range cert.Leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+func issuerName(cert *tls.Certificate) string {
+	issuer := &cert.Leaf.Issuer
+	if len(issuer.Organization) > 0 && issuer.CommonName != "" {
+		return issuer.Organization[0] + " " + issuer.CommonName
+	}
+	return issuer.CommonName
+}
+
+// serverLock is held by every server that obtains certificates into a folder:
+// others leave the work to it.
+const serverLock = "server"
+
+// announce holds the lock as long as the process lives.
+func (f *folder) announce() error {
+	return f.asRoot(func() error {
+		path := f.lockFile(serverLock)
+		if err := os.MkdirAll(f.path+"/locks", 0o700); err != nil {
+			return err
+		}
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err != nil {
+			_ = file.Close()
+			return err
+		}
+		f.locks.mu.Lock()
+		defer f.locks.mu.Unlock()
+		f.locks.held[path] = file
+		return nil
+	})
+}
+
+// served says whether a server works on the folder.
+func (f *folder) served() bool {
+	file, err := os.OpenFile(f.lockFile(serverLock), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+}
+
+// unannounce gives the lock back.
+func (f *folder) unannounce() {
+	f.locks.mu.Lock()
+	defer f.locks.mu.Unlock()
+	path := f.lockFile(serverLock)
+	if file := f.locks.held[path]; file != nil {
+		delete(f.locks.held, path)
+		_ = file.Close()
+	}
+}
+
+// Describe words the moment of a renewal for people.
+func (s *Status) Describe(now time.Time) string {
+	switch {
+	case s.Renewal.IsZero():
+		return "by its owner"
+	case !s.Renewal.After(now):
+		return "now"
+	}
+	return fmt.Sprintf("in %v", s.Renewal.Sub(now).Round(time.Minute))
+}

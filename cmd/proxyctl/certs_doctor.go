@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"proxyctl/certs"
+)
+
+func certsDoctorCommand(s *certsSettings) *cobra.Command {
+	resolver, conf := "", ""
+	cmd := &cobra.Command{
+		Use:   "doctor [NAME...]",
+		Short: "Find what keeps certificates from being obtained",
+		Long: "Asks the DNS about each name, knocks at ports 80 and 443, asks the certificate authority what it wants,\n" +
+			"looks at the clock, the storage and what was tried before. Nothing is ordered. Without names it looks at\n" +
+			"those of the configuration. Exit status: 0 when nothing is wrong, 1 when something is.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := s.options()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 && conf != "" {
+				sites, err := s.sitesOf(conf, cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				for _, site := range sites {
+					for _, n := range site.Names {
+						if !slices.Contains(args, n) {
+							args = append(args, n)
+						}
+					}
+				}
+			}
+			ctx, cancel := untilInterrupted(cmd.Context())
+			defer cancel()
+			doctor := certs.Doctor{Options: o, Resolver: resolver}
+			findings := doctor.Examine(ctx, args)
+			w := cmd.OutOrStdout()
+			err = s.print(w, findings, func() {
+				for _, f := range findings {
+					fmt.Fprintf(w, "%-8s %s: %s\n", f.Level, f.Subject, f.Text)
+					if f.Advice != "" {
+						fmt.Fprintf(w, "%s -> %s\n", strings.Repeat(" ", 8), f.Advice)
+					}
+				}
+			})
+			if err == nil && certs.Failed(findings) {
+				return exitCode(1)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&resolver, "resolver", "", "name server to ask, HOST:PORT (default: the system's)")
+	cmd.Flags().StringVarP(&conf, "conf", "c", "", "configuration to take the names from")
+	return cmd
+}
