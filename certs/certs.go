@@ -71,6 +71,11 @@ type Options struct {
 	// ACME says how certificates are obtained that are not in files. It has no
 	// effect with Local.
 	ACME ACME
+	// OnDemandAsk is a URL that is asked, with "?domain=NAME", whether a name is
+	// served here: status 200 is yes. Then a certificate for it is obtained at
+	// its first handshake with a server that has neither files nor names to
+	// obtain one for. "" is no such certificates.
+	OnDemandAsk string
 	// Ports are where a command listens for challenges; by default 80 and 443.
 	Ports Ports
 	// AsRoot runs a function with the rights that the process was started with:
@@ -95,6 +100,7 @@ func (o *Options) complete() {
 	}
 	if o.Local {
 		o.ACME = ACME{never: true}
+		o.OnDemandAsk = ""
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -154,6 +160,9 @@ func Check(sites []Site, o Options) []Problem {
 			p := Problem{Site: sites[i].ID, Path: t.path, Message: t.text}
 			if orders := wanted[i]; len(orders) > 0 {
 				p.Message, p.Warning = awaited(t.text, orders), true
+			}
+			if !p.Warning && t.missing && o.OnDemandAsk != "" {
+				p.Message, p.Warning = t.text+"; certificates are obtained at handshakes", true
 			}
 			p.Warning = p.Warning || k.Cert == Obtained // nginx takes it, and fails handshakes
 			if at, again := said[k]; !again {

@@ -112,7 +112,7 @@ func (i *issuer) at(ctx context.Context, r request) (*certmagic.ACMEIssuer, erro
 		template.PreferredChains.AnyCommonName = []string{from.chain}
 	}
 	if r.method == byDNS {
-		solver, err := from.dns.solver()
+		solver, err := from.dns.solver(r.order, i)
 		if err != nil {
 			return nil, err
 		}

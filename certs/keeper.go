@@ -48,6 +48,12 @@ type task struct {
 	running bool
 	wanted  bool
 	force   bool // try now, whatever there is
+
+	// Of a certificate on demand: who says that its name is served here, when a
+	// handshake last used it, and what a handshake waits for.
+	allowed func(context.Context, string) error
+	used    time.Time
+	done    chan struct{} // closed when a try ends; nil if nobody waits
 }
 
 const (
@@ -82,7 +88,7 @@ func (k *keeper) want(orders []order, ports Ports) []*tls.Certificate {
 	defer k.mu.Unlock()
 	k.ports = ports
 	for _, t := range k.tasks {
-		t.wanted = false
+		t.wanted = t.allowed != nil
 	}
 	certs := make([]*tls.Certificate, len(orders))
 	for i := range orders {
@@ -158,7 +164,7 @@ func (k *keeper) begin() time.Duration {
 	pause := maxPause
 	var due []*task
 	for _, t := range k.tasks {
-		if t.running || !t.wanted && t.unsaved == nil && !t.force {
+		if t.running || t.idle(now) || !t.wanted && t.unsaved == nil && !t.force {
 			continue
 		}
 		if wait := t.due().Sub(now); wait <= 0 {
@@ -272,6 +278,10 @@ func (k *keeper) run(t *task) {
 		delete(k.busy, n)
 	}
 	k.running--
+	if t.done != nil {
+		close(t.done)
+		t.done = nil
+	}
 	k.mu.Unlock()
 	if cert != nil && k.ctx.Err() == nil {
 		k.changed()
@@ -330,7 +340,15 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(k.ctx, tryLimit)
 	defer cancel()
-	text, cert, err := k.obtain(ctx, t)
+	var text []byte
+	var cert *tls.Certificate
+	var err error
+	if t.cert != nil && t.allowed != nil {
+		err = t.allowed(ctx, t.names[0])
+	}
+	if err == nil {
+		text, cert, err = k.obtain(ctx, t)
+	}
 	if k.ctx.Err() != nil {
 		t.record.Begun--
 		t.record.Next = time.Time{}

@@ -21,10 +21,11 @@ type Manager struct {
 	served  atomic.Pointer[map[string]*served]
 
 	// What certmagic keeps in memory belongs to the Manager alone.
-	cache  *certmagic.Cache
-	data   *folder
-	store  store
-	keeper *keeper
+	cache    *certmagic.Cache
+	onDemand *onDemand
+	data     *folder
+	store    store
+	keeper   *keeper
 
 	mu      sync.Mutex // below: Update and the look at the files
 	sites   []Site
@@ -45,6 +46,7 @@ type served struct {
 	placeholder bool
 	names       []string // the server_name values local was issued for
 	waiting     []order  // what is being obtained
+	onDemand    bool     // other names may be obtained at handshakes
 }
 
 // checkPeriod is how often files are looked at, so that a renewal is served
@@ -75,6 +77,7 @@ func NewManager(o Options) (*Manager, error) {
 	})
 	data := newFolder(o.DataDir, o.AsRoot)
 	m.data = data
+	m.onDemand = newOnDemand(&m.options)
 	m.store = store{data.sub("certificates")}
 	m.keeper = newKeeper(&m.options, m.store, &issuer{m.cache, data.sub("accounts"), logger}, m.republish)
 	m.ended.Go(m.follow)
@@ -134,6 +137,8 @@ func (m *Manager) problems() []Problem {
 				p.Warning = true
 			case len(wanted[i]) > 0:
 				p.Message, p.Warning = awaited(p.Message, wanted[i]), true
+			case e.trouble.missing && m.options.OnDemandAsk != "":
+				p.Message, p.Warning = p.Message+"; certificates are obtained at handshakes", true
 			}
 			out = append(out, p)
 		}
@@ -164,6 +169,7 @@ func (m *Manager) publish() (problems []Problem) {
 			}
 		}
 		before := old[s.ID]
+		now.onDemand = m.options.OnDemandAsk != "" && len(now.certs) == 0 && len(s.Pairs) > 0
 		if o, ok := replaced[i]; ok {
 			m.replace(s, now, o, before)
 		}
@@ -172,7 +178,7 @@ func (m *Manager) publish() (problems []Problem) {
 				problems = append(problems, Problem{Site: s.ID, Message: err.Error()})
 			}
 		}
-		if len(now.certs) == 0 && now.local == nil && len(s.Pairs) > 0 && before != nil {
+		if len(now.certs) == 0 && now.local == nil && len(s.Pairs) > 0 && before != nil && !now.onDemand {
 			now = before
 		}
 		next[s.ID] = now
@@ -270,6 +276,8 @@ func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.C
 	switch {
 	case s == nil:
 		return nil, errNoCertificate
+	case s.onDemand && !shows(s.certs, hello.ServerName) && (s.local == nil || !shows([]*tls.Certificate{s.local}, hello.ServerName)):
+		return m.demand(hello)
 	case s.bySNI:
 		return bySNI(s.certs, hello.ServerName), nil
 	case len(s.certs) > 0:

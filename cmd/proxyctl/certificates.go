@@ -11,7 +11,7 @@ import (
 // The seam between proxy and certs: neither knows the other.
 
 func (p *process) certOptions() certs.Options {
-	o := certs.Options{DataDir: p.dataDir, Local: p.local != nil, ACME: p.acme}
+	o := certs.Options{DataDir: p.dataDir, Local: p.local != nil, ACME: p.acme, OnDemandAsk: p.onDemandAsk}
 	if o.DataDir == "" {
 		o.DataDir = certs.DefaultDataDir()
 	}

@@ -54,6 +54,7 @@ func nginxMain(args []string, stdout, stderr io.Writer) int {
 	}
 	s := o.settings()
 	acme := acmeFromEnvironment().asNginx()
+	s.onDemandAsk = acme.ask
 	var err error
 	if s.acme, err = acme.options(); err != nil {
 		fmt.Fprintln(stderr, "nginx: "+err.Error())

@@ -18,21 +18,22 @@ import (
 
 // settings are what the command line says about a server.
 type settings struct {
-	product    proxy.Product
-	prefix     string // with a slash at the end
-	conf       string // the configuration file
-	directives string // of -g
-	errorLog   string // -e
-	accessLog  string // where access_log goes by default
-	pid        string // where pid goes by default
-	daemon     bool   // what daemon means when the file does not say
-	dataDir    string // "" for the default
-	acme       certs.ACME
-	site       bool   // the file may be a bare site
-	within     string // the block it belongs into: main, http or server; "" to find out
-	text       []byte // the configuration when it comes from standard input
-	local      *localMode
-	out        io.Writer // where a site that is served says where to look; nil for nowhere
+	product     proxy.Product
+	prefix      string // with a slash at the end
+	conf        string // the configuration file
+	directives  string // of -g
+	errorLog    string // -e
+	accessLog   string // where access_log goes by default
+	pid         string // where pid goes by default
+	daemon      bool   // what daemon means when the file does not say
+	dataDir     string // "" for the default
+	acme        certs.ACME
+	onDemandAsk string
+	site        bool   // the file may be a bare site
+	within      string // the block it belongs into: main, http or server; "" to find out
+	text        []byte // the configuration when it comes from standard input
+	local       *localMode
+	out         io.Writer // where a site that is served says where to look; nil for nowhere
 }
 
 // process is one server process, from reading its configuration to its end.

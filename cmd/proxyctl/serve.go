@@ -43,6 +43,7 @@ func serveCommand() *cobra.Command {
 			if s.acme, err = acme.options(); err != nil {
 				return err
 			}
+			s.onDemandAsk = acme.ask
 			s.product, s.conf, s.site = proxyctlProduct(), conf, true
 			s.accessLog, s.errorLog = "/dev/stdout", "stderr"
 			if s.prefix == "" {

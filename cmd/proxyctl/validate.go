@@ -207,6 +207,7 @@ func (v *validation) process(name string, stdin io.Reader) (*process, error) {
 	}
 	p.options.DryRun = true
 	acme := acmeFromEnvironment()
+	p.onDemandAsk = acme.ask
 	if p.acme, err = acme.options(); err != nil {
 		return nil, err
 	}
