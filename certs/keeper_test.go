@@ -44,7 +44,7 @@ func newAuthorityStub(t *testing.T) *authorityStub {
 func (a *authorityStub) restart() {
 	o := &Options{Now: func() time.Time { return a.now }, Log: func(level, text string) { a.log = append(a.log, level+": "+text) }}
 	o.complete()
-	k := newKeeper(o, store{newFolder(a.dir, o.AsRoot)}, &issuer{}, func() {})
+	k := newKeeper(o, newFolder(a.dir, o.AsRoot), &issuer{}, func() {})
 	k.issue = a.issue
 	k.renewal = func(context.Context, *order, *x509.Certificate) (at, again time.Time, err error) {
 		return at, again, errors.New("it does not say")
@@ -241,7 +241,7 @@ func TestKeeperRenews(t *testing.T) {
 func TestKeeperFullDisk(t *testing.T) {
 	a := newAuthorityStub(t)
 	o := testOrder("site.test")
-	certFile := filepath.Join(a.dir, o.id(), bundleFile)
+	certFile := filepath.Join(a.dir, "certificates", o.id(), bundleFile)
 	if err := os.MkdirAll(filepath.Join(certFile, "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestKeeperFullDisk(t *testing.T) {
 		t.Errorf("unsaved %v, asked %q", task.unsaved != nil, a.asked)
 	}
 	other := testOrder("other.test")
-	if err := os.WriteFile(filepath.Join(a.dir, other.id()), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.dir, "certificates", other.id()), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if a.work(other); len(a.asked) != 1 {
@@ -323,5 +323,32 @@ func TestGarbage(t *testing.T) {
 		if _, _, err := bundle(key, []byte(answer)); err == nil || strings.Contains(err.Error(), "PRIVATE") {
 			t.Errorf("%.40q: %v", answer, err)
 		}
+	}
+}
+
+// TestKeeperShares: of two processes that keep the same order one asks, and the
+// other takes over what it got.
+func TestKeeperShares(t *testing.T) {
+	a := newAuthorityStub(t)
+	first := a.keep
+	a.restart()
+	o := testOrder("site.test")
+	if err := first.locks.tryLock(o.id()); err != nil {
+		t.Fatal(err)
+	}
+	if task, _ := a.work(o); len(a.asked) != 0 || task.due().Sub(a.now) != othersPause {
+		t.Errorf("asked %q while another process works on it", a.asked)
+	}
+	if err := first.locks.Unlock(context.Background(), o.id()); err != nil {
+		t.Fatal(err)
+	}
+	second := a.keep
+	a.keep = first
+	_, got := a.work(o)
+	a.keep = second
+	a.now = a.now.Add(time.Minute)
+	_, taken := a.work(o)
+	if taken == nil || got == nil || !taken.Leaf.Equal(got.Leaf) || len(a.asked) != 1 {
+		t.Errorf("asked %q", a.asked)
 	}
 }

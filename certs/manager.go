@@ -79,7 +79,7 @@ func NewManager(o Options) (*Manager, error) {
 	m.data = data
 	m.onDemand = newOnDemand(&m.options)
 	m.store = store{data.sub("certificates")}
-	m.keeper = newKeeper(&m.options, m.store, &issuer{m.cache, data.sub("accounts"), logger}, m.republish)
+	m.keeper = newKeeper(&m.options, data, &issuer{m.cache, data.sub("accounts"), logger}, m.republish)
 	m.ended.Go(m.follow)
 	return m, nil
 }
@@ -157,6 +157,7 @@ func (m *Manager) publish() (problems []Problem) {
 	next := make(map[string]*served, len(m.sites))
 	m.wants = m.options.ACME.wanted(m.sites, m.entries, m.options.Now())
 	replaced := m.obtain(m.wants)
+	kept := &keptCerts{store: m.store, now: m.options.Now()}
 	for i := range m.sites {
 		s := &m.sites[i]
 		now := &served{}
@@ -171,7 +172,7 @@ func (m *Manager) publish() (problems []Problem) {
 		before := old[s.ID]
 		now.onDemand = m.options.OnDemandAsk != "" && len(now.certs) == 0 && len(s.Pairs) > 0
 		if o, ok := replaced[i]; ok {
-			m.replace(s, now, o, before)
+			m.replace(s, now, o, before, kept)
 		}
 		if len(now.certs) == 0 && replace {
 			if err := m.issue(s, now, before); err != nil {

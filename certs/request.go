@@ -131,7 +131,7 @@ func here(ctx context.Context, o Options, order order, id string, progress func(
 	defer cache.Stop()
 	data := newFolder(o.DataDir, o.AsRoot)
 	s := store{data.sub("certificates")}
-	k := newKeeper(&o, s, &issuer{cache, data.sub("accounts"), logger}, func() {})
+	k := newKeeper(&o, data, &issuer{cache, data.sub("accounts"), logger}, func() {})
 	defer k.close()
 	k.ports = o.Ports
 	if len(k.ports.HTTP) == 0 && len(k.ports.TLS) == 0 {

@@ -162,7 +162,7 @@ func (o *obtained) newest() time.Time {
 // replace decides what a site shows while orders of its are worked on: the
 // certificates obtained; until they are there the overdue ones of the files, or
 // an older one of ours that holds its names, or a placeholder.
-func (m *Manager) replace(s *Site, now *served, o obtained, before *served) {
+func (m *Manager) replace(s *Site, now *served, o obtained, before *served, kept *keptCerts) {
 	now.waiting = o.orders
 	if o.complete() && (len(now.certs) == 0 || o.newest().After(now.certs[0].Leaf.NotBefore)) {
 		now.certs, now.bySNI, now.waiting = o.certs, len(o.certs) > 1, nil
@@ -175,12 +175,12 @@ func (m *Manager) replace(s *Site, now *served, o obtained, before *served) {
 		now.certs, now.bySNI = before.certs, before.bySNI
 		return
 	}
-	if c := m.store.covering(o.orders[0].names, m.options.Now()); c != nil {
-		now.certs = []*tls.Certificate{c}
-		return
-	}
 	if before != nil && before.placeholder && slices.Equal(before.names, s.Names) {
 		now.local, now.names, now.placeholder = before.local, before.names, true
+		return
+	}
+	if c := kept.covering(o.orders[0].names); c != nil {
+		now.certs = []*tls.Certificate{c}
 		return
 	}
 	cert, err := placeholder(o.orders[0].names, m.options.Now())
@@ -196,16 +196,29 @@ func covers(cert *tls.Certificate, names []string) bool {
 	return cert.Leaf != nil && slices.ContainsFunc(names, func(n string) bool { return cert.Leaf.VerifyHostname(n) == nil })
 }
 
+// keptCerts are all certificates in our storage that have not expired. They are
+// read when the first is asked for.
+type keptCerts struct {
+	store store
+	now   time.Time
+	read  bool
+	certs []*tls.Certificate
+}
+
 // covering finds the kept certificate with most of the names: what is obtained
 // begins anew when names are added, and until then this is better than nothing.
-func (s store) covering(names []string, now time.Time) *tls.Certificate {
+func (k *keptCerts) covering(names []string) *tls.Certificate {
+	if !k.read {
+		k.read = true
+		for _, id := range k.store.ids() {
+			if _, cert := k.store.load(id); cert != nil && k.now.Before(cert.Leaf.NotAfter) {
+				k.certs = append(k.certs, cert)
+			}
+		}
+	}
 	var best *tls.Certificate
 	most := 0
-	for _, id := range s.ids() {
-		_, cert := s.load(id)
-		if cert == nil || now.After(cert.Leaf.NotAfter) {
-			continue
-		}
+	for _, cert := range k.certs {
 		n := 0
 		for _, name := range names {
 			if cert.Leaf.VerifyHostname(name) == nil {

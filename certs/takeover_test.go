@@ -1,0 +1,141 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func testManager(t *testing.T, a ACME) *Manager {
+	t.Helper()
+	m, err := NewManager(Options{DataDir: t.TempDir(), ACME: a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// TestManySites: a thousand servers without files start at once, each with its
+// placeholder; the one with files is as ever.
+func TestManySites(t *testing.T) {
+	dir := t.TempDir()
+	key, err := newKey(defaultKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, good, err := bundle(key, issueStub(t, []string{"good.com"}, key.Public(), time.Now(), time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFiles(t, dir, map[string]string{"good.pem": string(text)})
+	sites := []Site{{ID: "good", Names: []string{"good.com"}, Pairs: []Pair{{Cert: filepath.Join(dir, "good.pem"), Key: filepath.Join(dir, "good.pem")}}}}
+	for i := range 1000 {
+		name := fmt.Sprintf("s%d.com", i)
+		sites = append(sites, Site{ID: name, Names: []string{name}, Pairs: []Pair{{Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}}})
+	}
+	m := testManager(t, ACME{Takeover: TakeoverAll})
+	begin := time.Now()
+	problems := m.Update(context.Background(), sites, Ports{})
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if len(problems) != 1000 || slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning }) {
+		t.Errorf("%d problems, first %+v", len(problems), problems[0])
+	}
+	show := func(id string) *tls.Certificate {
+		cert, err := m.Certificate(id, &tls.ClientHelloInfo{ServerName: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	if !show("good").Leaf.Equal(good.Leaf) {
+		t.Error("the good one is not served")
+	}
+	one := show("s7.com")
+	if one.Leaf.Subject.CommonName != placeholderName || one.Leaf.VerifyHostname("s7.com") != nil {
+		t.Errorf("placeholder %v", one.Leaf.Subject)
+	}
+	m.Update(context.Background(), sites, Ports{})
+	if show("s7.com") != one {
+		t.Error("another placeholder after a reload")
+	}
+}
+
+// TestSharedFile: a server without a name to obtain for shows what another with
+// its files shows; one that shares nothing is an error.
+func TestSharedFile(t *testing.T) {
+	pair := Pair{Cert: "/nowhere/a.pem", Key: "/nowhere/a.key"}
+	sites := []Site{
+		{ID: "default", Names: []string{"_"}, Pairs: []Pair{pair}},
+		{ID: "named", Names: []string{"site.com"}, Pairs: []Pair{pair}},
+		{ID: "lone", Names: []string{"_"}, Pairs: []Pair{{Cert: "/nowhere/b.pem", Key: "/nowhere/b.key"}}},
+	}
+	problems := Check(sites, Options{ACME: ACME{Takeover: TakeoverAll}})
+	if len(problems) != 2 || !problems[0].Warning || problems[1].Warning || problems[1].Site != "lone" {
+		t.Errorf("%+v", problems)
+	}
+	if p := Check(sites, Options{ACME: ACME{Takeover: TakeoverLineages}}); len(p) != 2 || p[0].Warning {
+		t.Errorf("without a lineage: %+v", p)
+	}
+	m := testManager(t, ACME{Takeover: TakeoverAll})
+	m.Update(context.Background(), sites, Ports{})
+	cert, err := m.Certificate("default", &tls.ClientHelloInfo{})
+	if err != nil || cert.Leaf.VerifyHostname("site.com") != nil {
+		t.Errorf("%v", err)
+	}
+	if _, err := m.Certificate("lone", &tls.ClientHelloInfo{}); err == nil {
+		t.Error("the lone one has a certificate")
+	}
+}
+
+// TestNamesAdded: until the certificate with one more name is there, the one
+// with the names before is shown.
+func TestNamesAdded(t *testing.T) {
+	a := ACME{Takeover: TakeoverAll, Directory: "https://ca.test/dir"}
+	m := testManager(t, a)
+	key, err := newKey(defaultKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, old, err := bundle(key, issueStub(t, []string{"a.com", "b.com"}, key.Public(), time.Now(), time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := order{names: []string{"a.com", "b.com"}, from: a.defaultAuthority(), key: defaultKey}
+	if err := m.store.saveBundle(before.id(), text); err != nil {
+		t.Fatal(err)
+	}
+	site := Site{ID: "s", Names: []string{"a.com", "b.com", "c.com"}, Pairs: []Pair{{Cert: "/nowhere/a.pem", Key: "/nowhere/a.key"}}}
+	m.Update(context.Background(), []Site{site}, Ports{})
+	if cert, err := m.Certificate("s", &tls.ClientHelloInfo{ServerName: "b.com"}); err != nil || !cert.Leaf.Equal(old.Leaf) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestOwnOrder is what acme_certificate comes to.
+func TestOwnOrder(t *testing.T) {
+	site := Site{
+		ID: "s", Names: []string{"x.internal"}, Pairs: []Pair{{Cert: Obtained, Key: ObtainedKey}},
+		Order: &Order{Names: []string{"x.internal"}, Key: "rsa:2048", Challenge: "tls-alpn-01", Issuer: Issuer{
+			Directory: "https://ca.test/dir", Contacts: []string{"mailto:me@x.com"}, AccountKey: "ecdsa:384", Folder: "/var/acme",
+		}},
+	}
+	if p := Check([]Site{site}, Options{}); len(p) != 0 {
+		t.Errorf("%+v", p)
+	}
+	orders := (&ACME{}).orders(&site, nil, time.Now())
+	if len(orders) != 1 || orders[0].only != byTLS || orders[0].key != "rsa:2048" || orders[0].from.email != "me@x.com" || orders[0].from.keyKind != "ecdsa:384" || !orders[0].from.unagreed {
+		t.Errorf("%+v", orders)
+	}
+	site.Order = nil
+	if p := Check([]Site{site}, Options{}); len(p) != 1 || !p[0].Warning || !strings.Contains(p[0].Message, "acme_certificate") {
+		t.Errorf("%+v", p)
+	}
+}
