@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func testManager(t *testing.T, a ACME) *Manager {
+func acmeManager(t *testing.T, a ACME) *Manager {
 	t.Helper()
 	m, err := NewManager(Options{DataDir: t.TempDir(), ACME: a})
 	if err != nil {
@@ -39,7 +39,7 @@ func TestManySites(t *testing.T) {
 		name := fmt.Sprintf("s%d.com", i)
 		sites = append(sites, Site{ID: name, Names: []string{name}, Pairs: []Pair{{Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}}})
 	}
-	m := testManager(t, ACME{Takeover: TakeoverAll})
+	m := acmeManager(t, ACME{Takeover: TakeoverAll})
 	begin := time.Now()
 	problems := m.Update(context.Background(), sites, Ports{})
 	if took := time.Since(begin); took > 10*time.Second {
@@ -84,7 +84,7 @@ func TestSharedFile(t *testing.T) {
 	if p := Check(sites, Options{ACME: ACME{Takeover: TakeoverLineages}}); len(p) != 2 || p[0].Warning {
 		t.Errorf("without a lineage: %+v", p)
 	}
-	m := testManager(t, ACME{Takeover: TakeoverAll})
+	m := acmeManager(t, ACME{Takeover: TakeoverAll})
 	m.Update(context.Background(), sites, Ports{})
 	cert, err := m.Certificate("default", &tls.ClientHelloInfo{})
 	if err != nil || cert.Leaf.VerifyHostname("site.com") != nil {
@@ -99,7 +99,7 @@ func TestSharedFile(t *testing.T) {
 // with the names before is shown.
 func TestNamesAdded(t *testing.T) {
 	a := ACME{Takeover: TakeoverAll, Directory: "https://ca.test/dir"}
-	m := testManager(t, a)
+	m := acmeManager(t, a)
 	key, err := newKey(defaultKey)
 	if err != nil {
 		t.Fatal(err)
