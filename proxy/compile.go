@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"proxyctl/parser"
+	"proxyctl/proxy/pcre"
 )
 
 // compiler turns one parsed file into a Table. It collects every mistake
@@ -21,8 +22,9 @@ type compiler struct {
 	problems []problem
 	errors   int
 	// endpoints are the addresses of all listen directives read so far.
-	endpoints map[string]*endpoint
-	now       *parser.Directive // whose setter runs
+	endpoints   map[string]*endpoint
+	now         *parser.Directive // whose setter runs
+	expressions map[patternKey]*pcre.Regexp
 	// finish is run after the whole file has been read: what nginx does when it
 	// initializes modules, in the order of registration.
 	finish []func()
@@ -86,7 +88,7 @@ func Load(file *parser.File, o *Options) (*Table, []*parser.Diagnostic) {
 }
 
 func newCompiler(o *Options) *compiler {
-	c := &compiler{opts: o, modules: modules(), table: newTable(o), vars: newVariables()}
+	c := &compiler{opts: o, modules: modules(), table: newTable(o), vars: newVariables(), expressions: map[patternKey]*pcre.Regexp{}}
 	c.commands = make(map[string][]*Command, 1024)
 	for _, cmd := range Commands() {
 		c.commands[cmd.Name] = append(c.commands[cmd.Name], cmd)
@@ -362,25 +364,28 @@ func nearest[T any](name string, known map[string]T) string {
 	return best
 }
 
-// distance counts the edits between a and b, giving up beyond limit+1.
+// distance counts the edits between a and b, giving up beyond limit+1. Two
+// neighbours in the wrong order are one edit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
 	}
-	row := make([]int, len(b)+1)
+	before, row, next := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
+		next[0] = i
 		for j := 1; j <= len(b); j++ {
-			cost := diag
+			next[j] = row[j-1]
 			if a[i-1] != b[j-1] {
-				cost = 1 + min(diag, row[j], row[j-1])
+				next[j] = 1 + min(row[j-1], row[j], next[j-1])
 			}
-			diag, row[j] = row[j], cost
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				next[j] = min(next[j], 1+before[j-2])
+			}
 		}
+		before, row, next = row, next, before
 	}
 	return row[len(b)]
 }

@@ -137,7 +137,7 @@ type capturedName struct {
 
 // regex compiles an expression and defines variables for its named captures.
 func (l *Level) regex(pattern string, caseless bool, arg parser.Arg) (*regex, error) {
-	re, err := pcre.Compile(pattern, pcre.Options{Caseless: caseless})
+	re, err := l.c.expression(pattern, caseless)
 	if err != nil {
 		return nil, sayAt(arg, "Y013", "", "%s", err.Error())
 	}
@@ -153,6 +153,25 @@ func (l *Level) regex(pattern string, caseless bool, arg parser.Arg) (*regex, er
 		r.names = append(r.names, capturedName{group, v})
 	}
 	return r, nil
+}
+
+// expression compiles an expression once, however often it stands in the file.
+func (c *compiler) expression(pattern string, caseless bool) (*pcre.Regexp, error) {
+	key := patternKey{pattern, caseless}
+	if re := c.expressions[key]; re != nil {
+		return re, nil
+	}
+	re, err := pcre.Compile(pattern, pcre.Options{Caseless: caseless})
+	if err == nil {
+		c.expressions[key] = re
+	}
+	return re, err
+}
+
+// patternKey names an expression.
+type patternKey struct {
+	text     string
+	caseless bool
 }
 
 // missing fills the variable of a capture that has not been set.

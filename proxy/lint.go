@@ -84,7 +84,10 @@ type LintOptions struct {
 // to say, in reading order. known is what Load said about the file: where Lint
 // can name the rule, the place or a remedy of such a message, it does.
 func Lint(file *parser.File, known []*parser.Diagnostic, o LintOptions) []*parser.Diagnostic {
-	l := &linter{LintOptions: o, byName: map[string][]*use{}, patterns: map[patternKey]*pattern{}, levels: map[string]parser.Severity{}}
+	l := &linter{
+		LintOptions: o, byName: map[string][]*use{}, levels: map[string]parser.Severity{},
+		patterns: map[patternKey]*pattern{}, finds: map[[2]*pattern]foundText{}, covers: map[[2]*pattern]bool{},
+	}
 	l.root = survey(file, commandsByName())
 	l.root.walk(func(u *use) { l.byName[u.Name.Value] = append(l.byName[u.Name.Value], u) })
 	for _, r := range Rules() {
@@ -114,6 +117,8 @@ type linter struct {
 	known    []*parser.Diagnostic
 	found    []*parser.Diagnostic
 	patterns map[patternKey]*pattern
+	finds    map[[2]*pattern]foundText
+	covers   map[[2]*pattern]bool
 	sets     map[string][]*use    // set directives by the variable's name
 	maps     map[string]*use      // map and the like by the variable they define
 	captures map[string][]capture // named groups
@@ -200,11 +205,6 @@ type pattern struct {
 	syntax *pcre.Syntax // nil when it cannot be analyzed
 }
 
-type patternKey struct {
-	text     string
-	caseless bool
-}
-
 func (l *linter) pattern(text string, caseless bool) *pattern {
 	key := patternKey{text, caseless}
 	p := l.patterns[key]
@@ -217,6 +217,26 @@ func (l *linter) pattern(text string, caseless bool) *pattern {
 		l.patterns[key] = p
 	}
 	return p
+}
+
+// find is pcre.Find for two expressions, or one, asked once.
+func (l *linter) find(a, b *pattern) (string, pcre.Verdict) {
+	key := [2]*pattern{a, b}
+	f, known := l.finds[key]
+	if !known {
+		match := []*pcre.Syntax{a.syntax}
+		if b != nil {
+			match = append(match, b.syntax)
+		}
+		f.text, f.verdict = pcre.Find(match, nil)
+		l.finds[key] = f
+	}
+	return f.text, f.verdict
+}
+
+type foundText struct {
+	text    string
+	verdict pcre.Verdict
 }
 
 // matches reports whether the expression is known to match s.

@@ -152,33 +152,34 @@ func (l *linter) unreachableLocation() {
 
 // coveredBy gives the first of some locations that takes all of a pattern.
 func (l *linter) coveredBy(p *pattern, before []*use) *use {
-	example, ok := witness(p.syntax, nil)
-	if !ok {
+	example, v := l.find(p, nil)
+	if v != pcre.Found {
 		return nil
 	}
 	for _, u := range before[max(0, len(before)-maxCompared):] {
 		r := routeOf(u)
 		other := l.pattern(r.name, r.caseless)
 		// most pairs differ at once
-		if other.syntax != nil && other.matches(example) && pcre.Covers(other.syntax, p.syntax) {
+		if other.syntax != nil && other.matches(example) && l.cover(other, p) {
 			return u
 		}
 	}
 	return nil
 }
 
+// cover is pcre.Covers, asked once for two expressions.
+func (l *linter) cover(a, b *pattern) bool {
+	key := [2]*pattern{a, b}
+	yes, known := l.covers[key]
+	if !known {
+		yes = pcre.Covers(a.syntax, b.syntax)
+		l.covers[key] = yes
+	}
+	return yes
+}
+
 // maxCompared bounds how many expressions one is compared with.
 const maxCompared = 100
-
-// witness makes up a text that an expression matches, and another does not.
-func witness(match, avoid *pcre.Syntax) (string, bool) {
-	var not []*pcre.Syntax
-	if avoid != nil {
-		not = append(not, avoid)
-	}
-	text, v := pcre.Find([]*pcre.Syntax{match}, not)
-	return text, v == pcre.Found
-}
 
 // unreachableAfterReturn finds content that an unconditional return forestalls.
 func (l *linter) unreachableAfterReturn() {
@@ -346,7 +347,7 @@ func (l *linter) takenOver(prefix string, all []*use) (*use, string) {
 		if compared++; compared > maxCompared {
 			break
 		}
-		text, v := pcre.Find([]*pcre.Syntax{inside.syntax, p.syntax}, nil)
+		text, v := l.find(inside, p)
 		if v == pcre.Found && p.matches(text) {
 			return u, readable(p, prefix, text)
 		}

@@ -196,7 +196,7 @@ func (l *linter) rewriteNever() {
 		if p.syntax == nil {
 			continue
 		}
-		if _, v := pcre.Find([]*pcre.Syntax{p.syntax, slash.syntax}, nil); v != pcre.None {
+		if _, v := l.find(p, slash); v != pcre.None {
 			continue
 		}
 		hint := ""
@@ -218,7 +218,7 @@ func (l *linter) rewriteLoop() {
 		if p.syntax == nil || server == nil || u.in.answers() != nil {
 			continue
 		}
-		uri, v := pcre.Find([]*pcre.Syntax{p.syntax, l.reaching(u.in)}, nil)
+		uri, v := l.find(p, l.reaching(u.in))
 		first := uri
 		if v != pcre.Found || l.locate(server, uri) != u.in || l.firstRewrite(u.in, uri) != u {
 			continue
@@ -240,7 +240,7 @@ func (l *linter) rewriteLoop() {
 }
 
 // reaching is an expression for the URIs of a location.
-func (l *linter) reaching(loc *scope) *pcre.Syntax {
+func (l *linter) reaching(loc *scope) *pattern {
 	r := routeOf(loc.open)
 	text := "^" + quoteLiteral(r.name)
 	caseless := false
@@ -252,9 +252,9 @@ func (l *linter) reaching(loc *scope) *pcre.Syntax {
 	case PrefixLocation, NoRegexLocation, NamedLocation, Nameless:
 	}
 	if p := l.pattern(text, caseless); p.syntax != nil {
-		return p.syntax
+		return p
 	}
-	return l.pattern("^/", false).syntax
+	return l.pattern("^/", false)
 }
 
 // firstRewrite gives the rewrite of a block that changes a URI first, if

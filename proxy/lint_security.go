@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"proxyctl/parser"
+	"proxyctl/proxy/pcre"
 )
 
 // Rules about what clients can make the server do.
@@ -266,7 +267,7 @@ func (l *linter) originUnanchored() {
 		if p.syntax == nil {
 			return
 		}
-		evil, open := originWitness(p)
+		evil, open := l.strangerOf(p)
 		if open {
 			l.say(at, `name the whole origin: "^https://x\.test$"`, "%q also matches the origin %q", text, evil)
 		}
@@ -289,10 +290,10 @@ func (l *linter) originUnanchored() {
 	}
 }
 
-// originWitness makes up an origin of a stranger that the expression matches.
-func originWitness(p *pattern) (string, bool) {
-	text, ok := witness(p.syntax, nil)
-	if !ok || text == "" {
+// strangerOf makes up an origin of a stranger that the expression matches.
+func (l *linter) strangerOf(p *pattern) (string, bool) {
+	text, v := l.find(p, nil)
+	if v != pcre.Found || text == "" {
 		return "", false
 	}
 	after := text + ".evil.test"

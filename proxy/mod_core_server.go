@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"proxyctl/parser"
@@ -17,7 +18,7 @@ import (
 // setServer opens a server block. Its body is compiled when the http level is
 // complete.
 func setServer(l *Level, d *parser.Directive) error {
-	s := &Server{ID: d.End.Source.Name + ":" + fmt.Sprint(d.Name.Range.Line()), Place: d.Name.Range, block: d, named: map[string]*Location{}}
+	s := &Server{ID: serverID(d), Place: d.Name.Range, block: d, named: map[string]*Location{}}
 	s.Level = &Location{Kind: Nameless, Place: d.Name.Range, server: s}
 	l.c.table.Servers = append(l.c.table.Servers, s)
 	l.Later(func() {
@@ -34,6 +35,15 @@ func setServer(l *Level, d *parser.Directive) error {
 		s.Level.index()
 	})
 	return nil
+}
+
+// serverID names a server block by its place; one that was put around a bare
+// site file has none.
+func serverID(d *parser.Directive) string {
+	if d.End.Source == nil {
+		return "server"
+	}
+	return d.End.Source.Name + ":" + strconv.Itoa(d.Name.Range.Line())
 }
 
 // defaultListen is "listen 80", or 8000 for those who may not bind it.

@@ -18,6 +18,8 @@ type scope struct {
 	open *use    // the statement it belongs to; nil for the whole file
 	up   *scope
 	uses []*use
+
+	names map[string][]*use // of a large block, made when first asked for
 }
 
 // use is one statement.
@@ -103,6 +105,9 @@ func contextOf(in Context, name string) Context {
 
 // own gives the statements of the block with one of the names.
 func (s *scope) own(names ...string) []*use {
+	if len(names) == 1 && len(s.uses) > manyUses {
+		return s.index()[names[0]]
+	}
 	var out []*use
 	for _, u := range s.uses {
 		for _, n := range names {
@@ -112,6 +117,19 @@ func (s *scope) own(names ...string) []*use {
 		}
 	}
 	return out
+}
+
+// manyUses is from where on a block is looked up by name.
+const manyUses = 32
+
+func (s *scope) index() map[string][]*use {
+	if s.names == nil {
+		s.names = map[string][]*use{}
+		for _, u := range s.uses {
+			s.names[u.Name.Value] = append(s.names[u.Name.Value], u)
+		}
+	}
+	return s.names
 }
 
 // one gives the last statement of the block with a name, or nil.
