@@ -34,7 +34,7 @@ type client struct {
 	requests  int
 	forwarded *forwarded // what the PROXY protocol says; nil for nothing
 	http1     http1Stream
-	life      life         // what others see of the connection and do to it
+	life      *life        // what others see of the connection and do to it
 	watch     *clientWatch // what ends waiting for a server
 	peerName  string       // text of remote, made once: $remote_addr
 	trace     *Trace       // of what it asks, when that is explained
@@ -110,6 +110,9 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 	}
 	if x.trace != nil {
 		x.trace.server(x)
+	}
+	if x.misdirected() {
+		return 421
 	}
 	if !x.setURI(req.Path) {
 		x.Logf(logInfo, "client sent invalid request while reading client request line")
@@ -214,7 +217,7 @@ func (x *Exchange) captureSNI() {
 // end runs the log phase. The exchange is still valid afterwards.
 func (x *Exchange) end() {
 	x.stream.unwatch()
-	if s, ok := x.stream.(*http1Stream); ok {
+	if s, ok := x.stream.(interface{ sent() (all, head int64) }); ok {
 		x.bytesSent, x.headSize = s.sent()
 	}
 	for _, h := range x.loc.handlers[LogPhase] {

@@ -118,6 +118,7 @@ type life struct {
 	requests atomic.Int64          // served so far, these included
 	table    atomic.Pointer[Table] // of the latest request
 	idle     atomic.Int64          // since when, on the sweeper's clock
+	bound    atomic.Bool           // it ends with the generation it began under: HTTP/2
 
 	mu       sync.Mutex
 	graceful func()
@@ -283,8 +284,19 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	c.servePlain(s, nil)
 }
 
-// servePlain serves HTTP/1.x without TLS; read is what has been read already.
+// servePlain serves a connection without TLS; read is what has been read already.
 func (c *client) servePlain(s *sock.Conn, read []byte) {
+	if c.endpoint.speaksHTTP2() && !c.endpoint.options.ssl {
+		var two, ok bool
+		if read, two, ok = c.detectHTTP2(s, read); !ok {
+			_ = s.Close()
+			return
+		}
+		if two {
+			c.serveHTTP2(s, s, read)
+			return
+		}
+	}
 	conn := http1.NewConn(s, s, c.endpoint.config(), c.serveHTTP1)
 	if len(read) > 0 {
 		conn.Prefill(read)

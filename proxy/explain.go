@@ -62,7 +62,7 @@ func Explain(t *Table, q *Question) (*Explanation, error) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	c := &client{
-		rt: r, id: 1, conn: theirs, remote: netip.AddrPortFrom(q.From, 49152), local: bound,
+		rt: r, life: new(life), id: 1, conn: theirs, remote: netip.AddrPortFrom(q.From, 49152), local: bound,
 		endpoint: e, table: t, began: time.Now(), peerName: q.From.String(), trace: &x.Trace,
 	}
 	x.step("listen", e.listens[0].place.Name.Range, "%s", e.address)

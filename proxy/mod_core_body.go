@@ -79,6 +79,7 @@ func (x *Exchange) readBody() Code {
 	if data, ok := x.stream.buffered(); ok {
 		return x.takeArrived(data, core.BodyInFile != bodyInFileOff || int64(len(data)) > x.memoryForBody())
 	}
+	x.admitBody(true)
 	return x.readBodyPieces()
 }
 
@@ -110,6 +111,9 @@ func (x *Exchange) bodyTooLarge() bool {
 // the buffer of the body.
 func (x *Exchange) memoryForBody() int64 {
 	core := &x.loc.Conf.Core
+	if x.Req.Major >= 2 { // nothing comes together with a head there
+		return core.BodyBuffer
+	}
 	return core.BodyBuffer + core.BodyBuffer>>2 + max(core.HeaderBuffer-int64(x.Req.HeadSize), 0)
 }
 
@@ -135,6 +139,7 @@ func (x *Exchange) streamBody() (bool, Code) {
 	if data, ok := x.stream.buffered(); ok {
 		return false, x.takeArrived(data, false)
 	}
+	x.admitBody(false)
 	return true, OK
 }
 
@@ -214,6 +219,9 @@ func (x *Exchange) countBody(n int) Code {
 // bodyFailed tells why the client's body ended early.
 func (x *Exchange) bodyFailed(err error) Code {
 	x.keepAlive = false
+	if code := x.bodyRefused(err); code != 0 {
+		return code
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.Logf(logInfo, "client timed out (110: Connection timed out) while reading client request body")

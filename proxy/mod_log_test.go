@@ -339,7 +339,7 @@ func BenchmarkAccessLog(b *testing.B) {
 func testExchange(r *running) *Exchange {
 	table := r.acquire()
 	server := table.Servers[0]
-	x := newExchange(&client{rt: r.Runtime, peerName: "192.0.2.1", id: 7}, nil, table)
+	x := newExchange(&client{rt: r.Runtime, peerName: "192.0.2.1", id: 7, life: new(life)}, nil, table)
 	x.Req = requestOf("GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: \"agent\"\r\n\r\n")
 	x.server, x.loc = server, server.Level
 	x.Out.Status = 200

@@ -122,7 +122,7 @@ func (p *proxyTest) exchange(line string, fields ...string) (*Exchange, *testStr
 	p.t.Helper()
 	method, target, _ := strings.Cut(line, " ")
 	s := &testStream{}
-	c := &client{rt: p.rt, remote: netip.MustParseAddrPort("192.0.2.7:1234"), local: netip.MustParseAddrPort("127.0.0.1:1")}
+	c := &client{rt: p.rt, life: new(life), remote: netip.MustParseAddrPort("192.0.2.7:1234"), local: netip.MustParseAddrPort("127.0.0.1:1")}
 	p.table.acquire()
 	x := newExchange(c, s, p.table)
 	x.Req = &http1.Request{Line: []byte(line), Method: []byte(method), Target: []byte(target), Path: []byte(target), Major: 1, Minor: 1, ContentLength: -1}

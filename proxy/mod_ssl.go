@@ -269,7 +269,3 @@ func setTicketKey(l *Level, d *parser.Directive) error {
 	l.Conf.SSL.ticketKeys.Add(l, k)
 	return nil
 }
-
-type http2Conf struct{}
-
-func http2Module() Module { return Module{Name: "ngx_http_v2_module"} }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"proxyctl/proxy/http2"
 	"proxyctl/proxy/sock"
 )
 
@@ -30,6 +31,7 @@ type Runtime struct {
 	clients clientSet
 	// sessions are those of TLS, kept across generations.
 	sessions sessionZones
+	workers  http2.Workers
 
 	mu     sync.Mutex // one Start, Reload, Pause, Shutdown or Stop at a time
 	bound  map[string]*boundSocket
@@ -171,6 +173,11 @@ func (r *Runtime) Reload(t *Table) error {
 	r.closeVanished(t)
 	r.sessions.retain(t)
 	r.resume()
+	r.clients.each(func(c *client) {
+		if c.life.bound.Load() {
+			c.retire()
+		}
+	})
 	t.Main.setEnv()
 	t.Main.ErrorLog.takeCrashes()
 	r.drainWithin(old.Main.WorkerShutdownTimeout, func(c *client) bool { return c.life.table.Load() == old })
@@ -372,7 +379,7 @@ func (r *Runtime) Stats() Stats { return r.clients.stats() }
 // listens for it any more.
 func (r *Runtime) newClient(b *boundSocket, nc net.Conn) *client {
 	at := b.binding.Load()
-	c := &client{rt: r, conn: nc, socket: b, table: at.table, began: time.Now()}
+	c := &client{rt: r, conn: nc, socket: b, table: at.table, began: time.Now(), life: new(life)}
 	c.life.table.Store(at.table)
 	c.id = r.clients.accepted.Add(1)
 	if at.socket.network == "unix" {

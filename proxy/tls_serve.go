@@ -111,6 +111,10 @@ func (c *client) serveTLS(nc *sock.Conn) {
 	if size := h.recordSize(); size > 0 {
 		serve = &smallRecords{conn, size}
 	}
+	if conn.ConnectionState().NegotiatedProtocol == protocolHTTP2 {
+		c.serveHTTP2(serve, nc, nil)
+		return
+	}
 	hc := http1.NewConn(serve, nc, h.connConfig(), c.serveHTTP1)
 	c.http1 = http1Stream{client: c, conn: hc}
 	c.life.onEnd(hc.Shutdown, hc.Abort)
@@ -209,7 +213,7 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 		return
 	}
 	in.GetCertificate = h.certificate
-	in.NextProtos = alpn()
+	in.NextProtos = alpn(c.endpoint.options.http2 || server.Level.Conf.HTTP2.Enabled)
 	if t.authorities != nil {
 		in.ClientAuth = tls.RequestClientCert
 		in.ClientCAs = t.authorities.named
@@ -229,9 +233,16 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 }
 
 // alpn gives what is offered by ALPN, in the order of preference.
-func alpn() []string { return protocolsHTTP1 }
+func alpn(two bool) []string {
+	if two {
+		return protocols
+	}
+	return protocols[1:]
+}
 
-var protocolsHTTP1 = []string{"http/1.1", "http/1.0", "http/0.9"}
+const protocolHTTP2 = "h2"
+
+var protocols = []string{protocolHTTP2, "http/1.1", "http/1.0", "http/0.9"}
 
 // noCertificate has the handshake refused with unrecognized_name.
 func noCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {

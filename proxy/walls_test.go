@@ -16,8 +16,9 @@ import (
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"proxyctl/cmd/proxyctl":   {"proxyctl/parser", "proxyctl/proxy", "proxyctl/certs"},
-		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver"},
+		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver"},
 		"proxyctl/proxy/http1":    {"proxyctl/proxy/sock"},
+		"proxyctl/proxy/http2":    {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},
 		"proxyctl/proxy/sock":     nil,
 		"proxyctl/proxy/upstream": nil,
 		"proxyctl/proxy/match":    nil,

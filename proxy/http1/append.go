@@ -36,6 +36,9 @@ func AppendValue(dst, value []byte) []byte {
 	return dst
 }
 
+// IsValue says whether AppendValue appends b as it is.
+func IsValue(b []byte) bool { return control(b) < 0 }
+
 // AppendInt appends n in decimal.
 func AppendInt(dst []byte, n int64) []byte {
 	u := uint64(n)

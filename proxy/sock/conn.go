@@ -33,6 +33,7 @@ type Conn struct {
 	sweeper *Sweeper
 
 	timeout       atomic.Int64 // nanoseconds that one operation may wait; 0: no limit
+	writeTimeout  atomic.Int64 // instead of timeout, for writes; 0: timeout counts
 	until         atomic.Int64 // when reads end at the latest; 0: no limit
 	reads, writes side
 	probe         atomic.Int32 // sweeps until a parked reader is looked after
@@ -53,6 +54,7 @@ type Conn struct {
 	step                             func() bool
 	fd                               int  // valid while looping
 	looping                          bool // step is running
+	shared                           bool // others write meanwhile
 
 	// one writer's state
 	writeFunc func(uintptr) bool
@@ -111,6 +113,10 @@ func (c *Conn) SetTimeout(d time.Duration) {
 	}
 }
 
+// SetWriteTimeout is SetTimeout for writes alone, which SetTimeout then does not
+// change.
+func (c *Conn) SetWriteTimeout(d time.Duration) { c.writeTimeout.Store(int64(d)) }
+
 // ReadUntil bounds all following reads together: after d none of them waits any
 // more. 0 ends that.
 func (c *Conn) ReadUntil(d time.Duration) { c.until.Store(c.ahead(d)) }
@@ -127,6 +133,9 @@ func (c *Conn) ahead(d time.Duration) int64 {
 // begin starts the time of an operation.
 func (c *Conn) begin(s *side) {
 	d := c.ahead(time.Duration(c.timeout.Load()))
+	if w := c.writeTimeout.Load(); w > 0 && s == &c.writes {
+		d = c.ahead(time.Duration(w))
+	}
 	if s == &c.reads {
 		if u := c.until.Load(); u > 0 && (d == 0 || u < d) {
 			d = u
@@ -242,7 +251,7 @@ func (c *Conn) spurious(s *side, err error) bool {
 		_ = c.nc.SetDeadline(past)
 		return false
 	}
-	return err == nil
+	return err == nil && s.deadline.Load() != expired // or Expire, or the Sweeper
 }
 
 func (c *Conn) reason(err error) error {
@@ -337,6 +346,13 @@ func (c *Conn) tryStep(fd uintptr) {
 func (c *Conn) Abort() {
 	c.aborted.Store(true)
 	_ = c.nc.SetDeadline(past)
+}
+
+// Expire ends the read that waits, or the next one, as if its time had run out.
+// It never waits.
+func (c *Conn) Expire() {
+	c.reads.deadline.Store(expired)
+	_ = c.nc.SetReadDeadline(past)
 }
 
 // Aborted reports whether Abort has been called.

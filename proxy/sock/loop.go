@@ -21,8 +21,15 @@ func (c *Conn) Loop(step func() bool) error {
 	return err
 }
 
+// Share lets another goroutine write while one is in Loop. It must be called
+// before that.
+func (c *Conn) Share() { c.shared = true }
+
 func (c *Conn) loopStep(fd uintptr) bool {
-	c.fd, c.looping = int(fd), true
+	if c.fd = int(fd); c.shared {
+		return c.step()
+	}
+	c.looping = true
 	done := c.step()
 	c.looping = false
 	return done

@@ -1,0 +1,93 @@
+package http2
+
+import "strconv"
+
+// Header blocks as nginx writes them: names of the static table by their index,
+// values in Huffman's code when that is shorter, and no use of the dynamic table,
+// so that blocks can be made beside one another.
+
+// Names of the static table (RFC 7541, appendix A).
+const (
+	IndexStatus        = 8
+	IndexContentLength = 28
+	IndexContentType   = 31
+	IndexDate          = 33
+	IndexLastModified  = 44
+	IndexLocation      = 46
+	IndexServer        = 54
+	IndexVary          = 59
+)
+
+const (
+	indexed       = 0x80
+	indexedName   = 0x40 // of a field that the client may put into its table
+	newName       = 0x00
+	huffman       = 0x80
+	tableSizeZero = 0x20
+)
+
+// AppendStatus appends the status.
+func AppendStatus(dst []byte, status int) []byte {
+	switch status {
+	case 200:
+		return append(dst, indexed|8)
+	case 204:
+		return append(dst, indexed|9)
+	case 206:
+		return append(dst, indexed|10)
+	case 304:
+		return append(dst, indexed|11)
+	case 400:
+		return append(dst, indexed|12)
+	case 404:
+		return append(dst, indexed|13)
+	case 500:
+		return append(dst, indexed|14)
+	}
+	return append(dst, indexedName|IndexStatus, 3, byte('0'+status/100%10), byte('0'+status/10%10), byte('0'+status%10))
+}
+
+// AppendIndexed appends a field whose name is in the static table.
+func AppendIndexed(dst []byte, name int, value []byte) []byte {
+	return appendString(append(dst, indexedName|byte(name)), value, false)
+}
+
+// AppendLength appends Content-Length.
+func AppendLength(dst []byte, n int64) []byte {
+	dst = append(dst, indexedName|IndexContentLength, 0)
+	at := len(dst)
+	dst = strconv.AppendInt(dst, n, 10)
+	dst[at-1] = byte(len(dst) - at)
+	return dst
+}
+
+// AppendField appends a field; its name is written in lower case.
+func AppendField(dst, name, value []byte) []byte {
+	return appendString(appendString(append(dst, newName), name, true), value, false)
+}
+
+// appendString appends a string, in Huffman's code if that makes it shorter.
+func appendString(dst, b []byte, lower bool) []byte {
+	if n := encodedSize(b, lower); n < len(b) {
+		return appendEncoded(appendInt(dst, huffman, n), b, lower)
+	}
+	dst = appendInt(dst, 0, len(b))
+	for _, c := range b {
+		dst = append(dst, fold(c, lower))
+	}
+	return dst
+}
+
+// appendInt appends an integer behind a flag, with a prefix of seven bits (RFC
+// 7541, section 5.1).
+func appendInt(dst []byte, flag byte, n int) []byte {
+	const prefix = 1<<7 - 1
+	if n < prefix {
+		return append(dst, flag|byte(n))
+	}
+	dst = append(dst, flag|prefix)
+	for n -= prefix; n >= 1<<7; n >>= 7 {
+		dst = append(dst, byte(n)|0x80)
+	}
+	return append(dst, byte(n))
+}

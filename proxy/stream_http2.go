@@ -1,0 +1,252 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"proxyctl/proxy/http1"
+	"proxyctl/proxy/http2"
+	"proxyctl/proxy/sock"
+)
+
+// http2Stream is the client's side of an exchange over HTTP/2.
+type http2Stream struct {
+	client client // the connection, as this request sees it
+	st     *http2.Stream
+	block  []byte // a header block being made
+	ended  bool   // the answer is complete
+}
+
+var http2Streams = sync.Pool{New: func() any { return new(http2Stream) }}
+
+// serveHTTP2 serves a connection that speaks HTTP/2: conn is nc or lies over
+// it, and read has been read of it already.
+func (c *client) serveHTTP2(conn net.Conn, nc *sock.Conn, read []byte) {
+	conf := &c.endpoint.fallback.Level.Conf
+	if c.sni != nil {
+		conf = &c.sni.Level.Conf
+	}
+	h := http2.NewConn(conn, nc, c.http2Config(conf), c.serveStream, func(reason string) {
+		c.logf(logInfo, "processing HTTP/2 connection", "%s", reason)
+	})
+	c.life.bound.Store(true)
+	c.life.onEnd(h.Shutdown, h.Abort)
+	h.Serve(read)
+}
+
+// http2Config says how a connection is read and written by a server's
+// configuration.
+func (c *client) http2Config(conf *Conf) *http2.Config {
+	core := &conf.Core
+	cfg := &http2.Config{
+		Streams: conf.HTTP2.Streams, Window: conf.HTTP2.prereadSize,
+		FieldSize: int(core.LargeBuffers.Size), HeadSize: int(core.LargeBuffers.Size) * core.LargeBuffers.Number, Fields: core.MaxHeaders,
+		HeadTimeout: core.HeaderTimeout, IdleTimeout: core.KeepaliveTimeout, SendTimeout: core.SendTimeout,
+		Requests: core.KeepaliveRequests, Age: core.KeepaliveTime,
+		Workers: &c.rt.workers,
+	}
+	if core.LingeringClose != lingeringOff {
+		cfg.LingerTime, cfg.LingerTimeout = core.LingeringTime, core.LingeringTimeout
+	}
+	return cfg
+}
+
+// serveStream answers one request.
+func (c *client) serveStream(st *http2.Stream) {
+	s := http2Streams.Get().(*http2Stream)
+	s.client = *c
+	s.client.requests = st.Requests - 1
+	s.st, s.ended = st, false
+	x := s.client.serve(&st.Req, s, false, st.Err)
+	x.release()
+	*s = http2Stream{block: s.block}
+	http2Streams.Put(s)
+}
+
+// speaksHTTP2 says whether connections to the endpoint may begin with HTTP/2.
+func (e *endpoint) speaksHTTP2() bool {
+	return e.options.http2 || e.fallback.Level.Conf.HTTP2.Enabled
+}
+
+// misdirected says whether the request came over HTTP/2 for a server that does
+// not speak it (ngx_http_v2_run_request).
+func (x *Exchange) misdirected() bool {
+	if _, two := x.stream.(*http2Stream); !two || x.client.endpoint.options.http2 || x.server.Level.Conf.HTTP2.Enabled {
+		return false
+	}
+	x.Logf(logInfo, "client attempted to request the server name for which the negotiated protocol is disabled while reading client request headers")
+	return true
+}
+
+// detectHTTP2 reads as much as it takes to see whether a client without TLS
+// begins with HTTP/2 (ngx_http_wait_request_handler). read, which has been read
+// already, is returned with what follows. False: there is nothing to serve.
+func (c *client) detectHTTP2(nc *sock.Conn, read []byte) (all []byte, two, ok bool) {
+	timeout := c.endpoint.fallback.Level.Conf.Core.HeaderTimeout
+	nc.SetTimeout(0)
+	nc.ReadUntil(timeout)
+	defer nc.ReadUntil(0)
+	buf := make([]byte, 1<<10)
+	for {
+		n := min(len(read), len(http2.Preface))
+		if string(read[:n]) != http2.Preface[:n] {
+			return read, false, true
+		}
+		if n == len(http2.Preface) {
+			return read, true, true
+		}
+		m, err := nc.Read(buf)
+		read = append(read, buf[:m]...)
+		if err != nil {
+			return read, false, false
+		}
+	}
+}
+
+func (s *http2Stream) buffered() ([]byte, bool)       { return s.st.Buffered() }
+func (s *http2Stream) readBody(p []byte) (int, error) { return s.st.ReadBody(p) }
+func (s *http2Stream) watch(gone func())              { s.st.Watch(gone) }
+func (s *http2Stream) unwatch()                       { s.st.Unwatch() }
+func (s *http2Stream) flush() error                   { return s.st.Flush() }
+func (s *http2Stream) sent() (all, head int64)        { return s.st.Sent() }
+
+func (s *http2Stream) setTimeouts(body, send time.Duration) { s.st.SetTimeouts(body, send) }
+
+// sendContinue does nothing: as nginx does, and as the window lets the client
+// send from the start.
+func (s *http2Stream) sendContinue() error { return nil }
+
+// admitBody lets the client send its body over HTTP/2: as fast as it can when it
+// is stored, else as much at a time as nginx has a buffer for
+// (ngx_http_v2_read_request_body).
+func (x *Exchange) admitBody(stored bool) {
+	s, two := x.stream.(*http2Stream)
+	switch {
+	case !two:
+	case stored:
+		s.st.AdmitAll()
+	default:
+		room := x.loc.Conf.Core.BodyBuffer
+		if n := x.contentLength(); n >= 0 && n <= room {
+			room = n + 1
+		}
+		s.st.Admit(room)
+	}
+}
+
+// hijack fails: there are no tunnels in HTTP/2 without extended CONNECT.
+func (s *http2Stream) hijack() (rawConn, []byte, error) { return nil, nil, errors.ErrUnsupported }
+
+// bodyRefused gives the status for a body that HTTP/2 has found wrong, 0 for
+// other errors.
+func (x *Exchange) bodyRefused(err error) Code {
+	code := Code(0)
+	switch {
+	case errors.Is(err, http2.ErrGone):
+		code = statusClientClosed
+	case errors.Is(err, http2.ErrShort), errors.Is(err, http2.ErrLong):
+		code = 400
+	default:
+		return code
+	}
+	x.Logf(logInfo, "%v while reading client request body", err)
+	return code
+}
+
+func (s *http2Stream) writeInterim(_ *Exchange, status int, fields []http1.Field) error {
+	s.block = appendFieldBlock(http2.AppendStatus(s.block[:0], status), fields, -1)
+	if err := s.st.WriteHead(s.block, false); err != nil {
+		return err
+	}
+	return s.st.Flush()
+}
+
+// writeHead sends the head. The order of the fields is nginx's
+// (ngx_http_v2_header_filter).
+func (s *http2Stream) writeHead(x *Exchange) error {
+	a := &x.Out
+	s.block = x.appendStandardBlock(http2.AppendStatus(s.block[:0], a.Status))
+	s.block = appendFieldBlock(s.block, a.Fields, a.location)
+	s.ended = x.headerOnly || a.ContentLength == 0
+	return s.st.WriteHead(s.block, s.ended)
+}
+
+// appendStandardBlock appends the fields that the server itself answers for.
+func (x *Exchange) appendStandardBlock(b []byte) []byte {
+	a := &x.Out
+	scratch := x.borrow()
+	if a.Server == nil {
+		scratch = x.appendProduct(scratch[:0])
+		b = http2.AppendIndexed(b, http2.IndexServer, scratch)
+	} else if len(a.Server) > 0 {
+		b = http2.AppendIndexed(b, http2.IndexServer, a.Server)
+	}
+	if a.Date == nil {
+		scratch = x.client.rt.sweeper.AppendDate(scratch[:0])
+		b = http2.AppendIndexed(b, http2.IndexDate, scratch)
+	} else if len(a.Date) > 0 {
+		b = http2.AppendIndexed(b, http2.IndexDate, a.Date)
+	}
+	if len(a.ContentType) > 0 {
+		if len(a.Charset) > 0 {
+			a.ContentType = x.keep(a.ContentType, "; charset=", a.Charset)
+		}
+		scratch = http1.AppendValue(scratch[:0], a.ContentType)
+		b = http2.AppendIndexed(b, http2.IndexContentType, scratch)
+	}
+	if a.ContentLength >= 0 {
+		b = http2.AppendLength(b, a.ContentLength)
+	}
+	if a.LastModified >= 0 {
+		scratch = http1.AppendTime(scratch[:0], a.LastModified)
+		b = http2.AppendIndexed(b, http2.IndexLastModified, scratch)
+	}
+	if i := a.location; i >= 0 && len(a.Fields[i].Value) > 0 {
+		if x.absoluteLocation() {
+			scratch = x.appendAbsoluteLocation(scratch[:0])
+		} else {
+			scratch = http1.AppendValue(scratch[:0], a.Fields[i].Value)
+		}
+		b = http2.AppendIndexed(b, http2.IndexLocation, scratch)
+	}
+	x.giveBack(scratch)
+	return b
+}
+
+// appendFieldBlock appends fields, but for the one at skip. Unlike nginx, which
+// leaves that to the configuration, those that belong to connections of HTTP/1.1
+// are left out (RFC 9113, section 8.2.2), and so are names that are no token.
+func appendFieldBlock(b []byte, fields []http1.Field, skip int) []byte {
+	for i := range fields {
+		f := &fields[i]
+		switch {
+		case i == skip || !http1.IsToken(f.Name):
+			continue
+		case f.ID == http1.Connection, f.ID == http1.KeepAlive, f.ID == http1.ProxyConnection,
+			f.ID == http1.TransferEncoding, f.ID == http1.Upgrade:
+			continue
+		}
+		value := f.Value
+		if !http1.IsValue(value) {
+			value = http1.AppendValue(nil, value)
+		}
+		b = http2.AppendField(b, f.Name, value)
+	}
+	return b
+}
+
+// writeBody sends body bytes; after the last of them come the trailers.
+func (s *http2Stream) writeBody(x *Exchange, p []byte, last bool) error {
+	if s.ended {
+		return nil
+	}
+	s.ended = last
+	trailers := last && len(x.Out.Trailers) > 0
+	if err := s.st.WriteData(p, int(x.loc.Conf.HTTP2.chunkSize), last && !trailers); err != nil || !trailers {
+		return err
+	}
+	s.block = appendFieldBlock(s.block[:0], x.Out.Trailers, -1)
+	return s.st.WriteHead(s.block, true)
+}
