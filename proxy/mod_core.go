@@ -261,10 +261,11 @@ type tempPath struct {
 func setTempPath(field func(*Conf) *tempPath) func(*Level, *parser.Directive) error {
 	return func(l *Level, d *parser.Directive) error {
 		p := tempPath{path: l.c.opts.prefixed(d.Args[0].Value)}
+		deep := 0
 		for _, a := range d.Args[1:] {
 			n, ok := parseNumber(a.Value)
-			if !ok || n < 1 || n > 3 {
-				return errAt(a, "Y009", "levels are 1, 2 or 3", "invalid value")
+			if deep += n; !ok || n < 1 || deep > tempNameSize {
+				return errAt(a, "Y009", "levels are numbers of digits out of ten", "invalid value")
 			}
 			p.levels = append(p.levels, n)
 		}

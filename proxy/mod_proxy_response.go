@@ -242,7 +242,7 @@ func (x *Exchange) followRedirect(c *proxyConf) Code {
 	}
 	uri, args, ok := x.unsafeURI(target)
 	if !ok {
-		x.Logf(logError, "unsafe URI %q was detected", target)
+		x.logUpstream(logError, "unsafe URI %q was detected", target)
 		return 404
 	}
 	if !x.isMethod("HEAD") {

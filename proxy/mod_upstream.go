@@ -346,10 +346,7 @@ func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, 
 		if u.noPort {
 			return g, nil
 		}
-		if parser.Compare(g.place, d.End) < 0 {
-			return nil, sayAt(d.Args[0], "", "the upstream block says the ports", "upstream %q may not have port %d", u.host, u.port)
-		}
-		return nil, &confError{text: fmt.Sprintf("upstream %q may not have port %d in %s", u.host, u.port, placeText(d.End)), whole: true, arg: d.Args[0]}
+		return nil, sayAt(d.Args[0], "", "the upstream block says the ports", "upstream %q may not have port %d", u.host, u.port)
 	}
 	key := implicitKey(lower(u.host), u.port)
 	if g := t.groups[key]; g != nil {

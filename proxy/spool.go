@@ -303,10 +303,13 @@ func (p tempPath) create(unlink bool) (*os.File, string, error) {
 	return nil, p.path, fmt.Errorf("no free name for a temporary file in %q", p.path)
 }
 
+// tempNameSize is the number of digits in the name of a temporary file.
+const tempNameSize = 10
+
 // name gives the path of file number n: ten digits, below folders named after
 // the last of them (ngx_create_hashed_filename).
 func (p tempPath) name(n uint64) string {
-	file := fmt.Sprintf("%010d", n)
+	file := fmt.Sprintf("%0*d", tempNameSize, n)
 	path, end := p.path, len(file)
 	for _, level := range p.levels {
 		path = filepath.Join(path, file[end-level:end])

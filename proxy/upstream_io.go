@@ -413,6 +413,11 @@ func (x *Exchange) endAnswer(c *proxyConf) {
 	if c.passTrailers {
 		x.takeTrailers(c)
 	}
+	if more, chunked := x.upstream.conn.Excess(); more && chunked {
+		x.logUpstream(logWarn, "upstream sent data after final chunk")
+	} else if more {
+		x.logUpstream(logWarn, "upstream sent more data than specified in \"Content-Length\" header")
+	}
 	x.leaveServer()
 }
 

@@ -181,7 +181,7 @@ func (x *Exchange) bodyToPass(c *proxyConf) Code {
 func (x *Exchange) evalTarget(c *proxyConf, url *upstreamURL) bool {
 	text := c.target.value.String(x)
 	scheme, rest, port := splitScheme(text)
-	if port == 0 {
+	if port == 0 || rest == "" {
 		x.Logf(logError, "invalid URL prefix in %q", text)
 		return false
 	}

@@ -632,3 +632,62 @@ func TestUpstreamTunnel(t *testing.T) {
 	}
 	x.release()
 }
+
+// TestUpstreamExcess: what comes after an answer is told about, and neither
+// passed on nor taken for the answer to another request.
+func TestUpstreamExcess(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil":                            `upstream sent more data than specified in "Content-Length" header while reading upstream, client: `,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil": "upstream sent data after final chunk while reading upstream, client: ",
+	} {
+		b := answering(t, answer)
+		p := newProxyTest(t, "upstream u { server "+b.addr+"; }", "location / { proxy_pass http://u; }")
+		for range 2 {
+			x, s := p.exchange("GET /")
+			p.do(x)
+			if s.out.String() != "abc" || !s.ended || !strings.Contains(p.logged(), want) {
+				t.Errorf("%q, ended %v; %s", s.out.String(), s.ended, p.logged())
+			}
+			x.release()
+		}
+		if n := b.conns.Load(); n != 2 {
+			t.Errorf("%d connections for two answers with too much behind them", n)
+		}
+	}
+}
+
+// TestUpstreamEndless: what does not end is cut off, and costs no more memory
+// than what does.
+func TestUpstreamEndless(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		begin, again string
+		log          string
+	}{
+		"fields":   {"HTTP/1.1 200 OK\r\n", "A: b\r\n", "upstream sent too big header"},
+		"field":    {"HTTP/1.1 200 OK\r\nA: ", "b", "upstream sent too big header"},
+		"line":     {"HTTP/1.1 200 ", "O", "upstream sent too big header"},
+		"interims": {"", "HTTP/1.1 102 Processing\r\nA: b\r\n\r\n", "upstream sent too many interim responses"},
+		"chunk":    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1", "0", "upstream sent invalid chunked response"},
+		"trailers": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "A: b\r\n", "upstream sent invalid chunked response"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBackend(t, func(c net.Conn, r *bufio.Reader, _ int64) {
+				readRequestOf(r)
+				_, err := io.WriteString(c, tt.begin)
+				for again := strings.Repeat(tt.again, 100); err == nil; {
+					_, err = io.WriteString(c, again)
+				}
+			})
+			p := newProxyTest(t, "", "location / { proxy_pass http://"+b.addr+"; }")
+			x, s := p.exchange("GET /")
+			p.do(x)
+			if s.ended && s.status != 502 || !strings.Contains(p.logged(), tt.log) {
+				t.Errorf("%d, ended %v; %s", s.status, s.ended, p.logged())
+			}
+			x.release()
+		})
+	}
+}

@@ -238,6 +238,12 @@ func (c *ClientConn) Next() ([]byte, error) {
 	}
 }
 
+// Excess says whether more has come than the answer announced; chunked, that it
+// came in chunks.
+func (c *ClientConn) Excess() (more, chunked bool) {
+	return c.body == noBody && c.start < c.end, c.chunked.Done()
+}
+
 // Buffered says whether bytes of the body have arrived already.
 func (c *ClientConn) Buffered() bool { return c.body != noBody && c.start < c.end }
 
