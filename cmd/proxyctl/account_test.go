@@ -84,7 +84,7 @@ func lowPort(t *testing.T) string {
 	t.Helper()
 	for port := range 100 {
 		if l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 900 + port}); err == nil {
-			defer l.Close()
+			_ = l.Close()
 			_, text, _ := net.SplitHostPort(l.Addr().String())
 			return text
 		}

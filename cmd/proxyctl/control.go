@@ -46,8 +46,12 @@ func listenControl(log func(proxy.LogLevel, string, ...any)) *control {
 func (c *control) accept() {
 	for {
 		conn, err := c.listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // no descriptor is left
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		// Whoever may send the signal may know how it went.
 		if cred := peerOf(conn); cred == nil || cred.Uid != 0 && int(cred.Uid) != os.Getuid() {

@@ -29,7 +29,7 @@ func (p *process) detach() int {
 		return 1
 	}
 	defer read.Close()
-	self, err := os.Executable()
+	self, err := ownPath()
 	if err != nil {
 		p.fatal(err)
 		return 1
@@ -66,6 +66,18 @@ func (p *process) detach() int {
 		p.fatal(fmt.Errorf("the server ended before it served: %w", err))
 	}
 	return 1
+}
+
+// ownPath is where this program is, by the name it was started by if it is
+// still there: pidof(8) and pkill(1) know a process by that.
+func ownPath() (string, error) {
+	self, err := os.Stat("/proc/self/exe")
+	if path, e := programPath(); err == nil && e == nil {
+		if named, e := os.Stat(path); e == nil && os.SameFile(self, named) {
+			return path, nil
+		}
+	}
+	return os.Executable()
 }
 
 // readyPipe is where a daemon's messages go until it serves.

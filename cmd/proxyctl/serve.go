@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -136,5 +137,17 @@ func (p *process) announce(table *proxy.Table) {
 	}
 	if p.local != nil {
 		p.local.announce(table, p.certs.LocalRoot())
+		return
+	}
+	var on []string
+	for _, s := range table.Sites() {
+		for _, l := range s.Listen {
+			if a := l.Address.String(); l.Address.IsValid() && !slices.Contains(on, a) {
+				on = append(on, a)
+			}
+		}
+	}
+	if len(on) > 0 {
+		fmt.Fprintf(p.out, "Serving on %s\n", strings.Join(on, ", "))
 	}
 }

@@ -267,6 +267,10 @@ func TestTakeoverOfNginx(t *testing.T) {
 	for _, binary := range []string{d.ours, d.ours, d.installed, d.ours} {
 		d.replace(binary)
 	}
+	// What pkill(1) and pidof(8) look for.
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", d.pid(""))); err == nil && string(name) != "nginx\n" {
+		t.Errorf("the process is called %q", name)
+	}
 	l.check(t)
 	d.kill(d.pid(""), syscall.SIGTERM)
 	d.await("it ends", func() bool { return d.pid("") == 0 })
@@ -295,6 +299,7 @@ func TestStopAccepting(t *testing.T) {
 	onBoth(t, func(t *testing.T, binary string) {
 		d := startDaemon(t, binary, plainConf)
 		pid := d.pid("")
+		d.await("it serves", func() bool { return d.ask("/") == "answer" }) // nginx writes its pid before
 		d.kill(pid, syscall.SIGWINCH)
 		d.awaitLog("exited with code 0")
 		if got := d.ask("/"); !strings.Contains(got, "timeout") {
@@ -314,6 +319,7 @@ func TestUpgradeTakenBack(t *testing.T) {
 	onBoth(t, func(t *testing.T, binary string) {
 		d := startDaemon(t, binary, plainConf)
 		old := d.pid("")
+		d.await("it serves", func() bool { return d.ask("/") == "answer" })
 		d.kill(old, syscall.SIGUSR2)
 		d.await("the new binary serves", func() bool { return d.pid(oldSuffix) == old && d.pid("") != 0 })
 		fresh := d.pid("")

@@ -203,14 +203,21 @@ func (p *process) execSelf() (pid int, err error) {
 		}
 		attr.Sys.Credential = c
 	}
-	// Unlike nginx, a program that was found in PATH is found there again.
-	path := os.Args[0]
-	if !strings.Contains(path, "/") {
-		if path, err = exec.LookPath(path); err != nil {
-			return 0, syscall.ENOENT
-		}
+	path, err := programPath()
+	if err != nil {
+		return 0, syscall.ENOENT
 	}
 	return syscall.ForkExec(path, os.Args, &attr)
+}
+
+// programPath is where the name leads by which the program was started.
+//
+// Unlike nginx, a program that was found in PATH is found there again.
+func programPath() (string, error) {
+	if strings.Contains(os.Args[0], "/") {
+		return os.Args[0], nil
+	}
+	return exec.LookPath(os.Args[0])
 }
 
 // reap waits for the end of the process.
