@@ -2,6 +2,10 @@ package certs
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -35,6 +39,7 @@ func TestGarbageFromAuthority(t *testing.T) {
 		"no nonces":    func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, directory(r)) },
 		"empty objects": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Replay-Nonce", "AAAA")
+			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Location", "https://"+r.Host+r.URL.Path)
 			if r.URL.Path == "/dir" {
 				_, _ = io.WriteString(w, directory(r))
@@ -49,26 +54,14 @@ func TestGarbageFromAuthority(t *testing.T) {
 			server := httptest.NewTLSServer(handler)
 			server.Config.ErrorLog = nil
 			defer server.Close()
-			dir := t.TempDir()
-			root := filepath.Join(dir, "root.pem")
-			if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			logger := newLogger(func(string, string) {})
-			cache := certmagic.NewCache(certmagic.CacheOptions{
-				GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return nil, errNoCertificate }, Logger: logger,
-			})
-			defer cache.Stop()
-			data := newFolder(dir, func(f func() error) error { return f() })
-			i := &issuer{cache, data, logger}
+			i, o := testIssuer(t, server)
 			key, err := newKey(defaultKey)
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := order{names: []string{"site.test"}, from: authority{directory: server.URL + "/dir", rootFile: root}}
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			defer cancel()
-			_, err = i.issue(ctx, request{order: &o, directory: o.from.directory, method: byHTTP, key: key})
+			_, err = i.issue(ctx, request{order: o, directory: o.from.directory, method: byHTTP, key: key})
 			if err == nil || strings.Contains(err.Error(), "PRIVATE") {
 				t.Errorf("%v", err)
 			}
@@ -118,4 +111,84 @@ func TestStorage(t *testing.T) {
 	if _, err := f.Load(ctx, "a/b"); !os.IsNotExist(err) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestRenewalInformation: when the authority wants a renewal is asked for, and
+// the renewal says what it replaces (RFC 9773).
+func TestRenewalInformation(t *testing.T) {
+	t.Parallel()
+	start := time.Now().Add(time.Hour).Truncate(time.Second)
+	var replaces string
+	mux := http.NewServeMux()
+	server := httptest.NewTLSServer(mux)
+	defer server.Close()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		base := server.URL
+		w.Header().Set("Replay-Nonce", "AAAA")
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Location", base+r.URL.Path)
+		switch {
+		case r.URL.Path == "/dir":
+			fmt.Fprintf(w, `{"newNonce":"%[1]s/nonce","newAccount":"%[1]s/account","newOrder":"%[1]s/order","renewalInfo":"%[1]s/ari"}`, base)
+		case strings.HasPrefix(r.URL.Path, "/ari/"):
+			w.Header().Set("Retry-After", "3600")
+			fmt.Fprintf(w, `{"suggestedWindow":{"start":%q,"end":%q}}`, start.Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339))
+		case r.URL.Path == "/account":
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"status":"valid"}`)
+		case r.URL.Path == "/order":
+			var jws struct{ Payload string }
+			if err := json.NewDecoder(r.Body).Decode(&jws); err != nil {
+				t.Error(err)
+			}
+			payload, _ := base64.RawURLEncoding.DecodeString(jws.Payload)
+			var order struct{ Replaces string }
+			if err := json.Unmarshal(payload, &order); err != nil {
+				t.Error(err)
+			}
+			replaces = order.Replaces
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `{"type":"urn:ietf:params:acme:error:rejectedIdentifier","status":403}`)
+		}
+	})
+	i, o := testIssuer(t, server)
+	key, err := newKey(defaultKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: serial(), DNSNames: o.names, NotBefore: time.Now(), NotAfter: time.Now().Add(24 * time.Hour), AuthorityKeyId: []byte{1, 2, 3}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, again, err := i.renewalTime(context.Background(), o, leaf)
+	if err != nil || at.Before(start) || at.After(start.Add(time.Hour)) || again.Before(time.Now().Add(50*time.Minute)) {
+		t.Errorf("renewal at %v, ask again at %v, %v", at, again, err)
+	}
+	_, err = i.issue(context.Background(), request{order: o, directory: o.from.directory, method: byHTTP, key: key, replaces: leaf})
+	if classify(err) != refused || !strings.HasPrefix(replaces, "AQID.") {
+		t.Errorf("replaces %q, %v", replaces, err)
+	}
+}
+
+// testIssuer asks a server of the test.
+func testIssuer(t *testing.T, server *httptest.Server) (*issuer, *order) {
+	t.Helper()
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root.pem")
+	if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	logger := newLogger(func(string, string) {})
+	cache := certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return nil, errNoCertificate }, Logger: logger,
+	})
+	t.Cleanup(cache.Stop)
+	i := &issuer{cache, newFolder(dir, func(f func() error) error { return f() }), logger}
+	return i, &order{names: []string{"site.test"}, from: authority{directory: server.URL + "/dir", rootFile: root}}
 }

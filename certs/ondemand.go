@@ -116,12 +116,9 @@ func (k *keeper) demanded(ctx context.Context, o order, allowed func(context.Con
 		}
 		return nil, err
 	}
-	t, done, err := k.begun(&o, allowed)
+	done, err := k.begun(&o, allowed)
 	if err != nil {
 		return nil, err
-	}
-	if done == nil {
-		return t.cert, nil
 	}
 	select {
 	case <-done:
@@ -146,30 +143,32 @@ func (k *keeper) have(o *order) *tls.Certificate {
 	return t.cert
 }
 
-// begun has an order worked on; done is nil if there is a certificate already.
-func (k *keeper) begun(o *order, allowed func(context.Context, string) error) (t *task, done chan struct{}, err error) {
+// begun has an order worked on; done is closed when there is something to have.
+func (k *keeper) begun(o *order, allowed func(context.Context, string) error) (done chan struct{}, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.tasks[o.id()] == nil && len(k.tasks) >= maxDemanded {
 		k.forgetIdle()
 		if len(k.tasks) >= maxDemanded {
-			return nil, nil, errors.New("no certificate for this name: too many are in use")
+			return nil, errors.New("no certificate for this name: too many are in use")
 		}
 	}
-	t = k.task(o)
+	t := k.task(o)
 	now := k.o.Now()
 	t.wanted, t.used, t.allowed = true, now, allowed
 	if t.cert != nil && now.Before(t.cert.Leaf.NotAfter) {
-		return t, nil, nil
+		done = make(chan struct{})
+		close(done)
+		return done, nil
 	}
 	if !t.running && t.due().After(now) {
-		return nil, nil, fmt.Errorf("no certificate for this name before %s UTC: %s", t.record.Next.UTC().Format(time.DateTime), t.record.Error)
+		return nil, fmt.Errorf("no certificate for this name before %s UTC: %s", t.record.Next.UTC().Format(time.DateTime), t.record.Error)
 	}
 	if t.done == nil {
 		t.done = make(chan struct{})
 	}
 	k.rouse()
-	return t, t.done, nil
+	return t.done, nil
 }
 
 // forgetIdle makes room; what is kept on disk is found again.

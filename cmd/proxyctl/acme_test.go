@@ -303,3 +303,76 @@ http {
 	}
 	checkPrivate(t, filepath.Join(dir, "acme-example"))
 }
+
+// TestRenewedFileWithoutReload: the owner renews files that only root may read,
+// and nobody sends a signal. A renewal that is not whole keeps the old pair.
+func TestRenewedFileWithoutReload(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files := filepath.Join(dir, "live/site.test")
+	port := testPort(t)
+	conf := siteConf(t, dir, 0, port, "site.test", files)
+	dropRights(t, conf)
+	put := func() {
+		t.Helper()
+		writeTestPair(t, files, "site.test")
+		for _, f := range [][2]string{{"c.pem", "fullchain.pem"}, {"k.pem", "privkey.pem"}} {
+			if err := os.Rename(filepath.Join(files, f[0]), filepath.Join(files, f[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put()
+	if err := os.Chmod(filepath.Dir(files), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, dir, "nginx", nil, "-c", conf)
+	s.awaitLog("start worker processes", startLimit)
+	first, err := shown(port, "site.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(files, "privkey.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put()
+	whole, _ := os.ReadFile(filepath.Join(files, "privkey.pem"))
+	if err := os.WriteFile(filepath.Join(files, "privkey.pem"), key, 0o600); err != nil { // the old key beside the new certificate
+		t.Fatal(err)
+	}
+	s.awaitLog("key values mismatch); serving the certificate that was read before", 2*startLimit)
+	if leaf, err := shown(port, "site.test"); err != nil || !leaf.Equal(first) {
+		t.Errorf("a renewal that is not whole: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(files, "privkey.pem"), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitLog("is read again", 2*startLimit)
+	if leaf, err := shown(port, "site.test"); err != nil || leaf.Equal(first) {
+		t.Errorf("the renewed certificate is not served: %v", err)
+	}
+}
+
+// TestServeFlags: what the environment says can be said by flags, too; the
+// authority takes only accounts that it knows.
+func TestServeFlags(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, func(c map[string]any) {
+		c["externalAccountBindingRequired"] = true
+		c["externalAccountMACKeys"] = map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
+	})
+	dir := t.TempDir()
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", dir+"/live/site.test")
+	args := []string{"serve", "--acme-ca", p.directory, "--acme-ca-root", p.rootFile, "--acme-email", "me@site.test"}
+	bound := append(args, "--acme-eab", "kid-1:zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W", conf)
+	startServer(t, dir, "proxyctl", nil, bound...)
+	awaitTrusted(t, p.roots(), p.tlsPort, "site.test", startLimit)
+	for _, wrong := range [][]string{
+		{"--acme", "maybe"}, {"--acme-eab", "kid"}, {"--acme-ca", "http://ca"}, {"--on-demand-ask", "ask"}, {"--acme-dns-hook", "a", "--acme-dns-rfc2136", "b"},
+	} {
+		if out, code := proxyctl(t, nil, append(append([]string{"serve"}, wrong...), conf)...); code != 2 || !strings.Contains(out, wrong[0]) {
+			t.Errorf("%q: status %d, %s", wrong, code, out)
+		}
+	}
+}
