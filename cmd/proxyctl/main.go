@@ -43,7 +43,11 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), validateCommand(), explainCommand(), fmtCommand(), dumpCommand(), directivesCommand(), certsCommand(), versionCommand())
+	root.AddCommand(
+		serveCommand(), certsCommand(),
+		validateCommand(), explainCommand(), fmtCommand(), diffCommand(),
+		dumpCommand(), directivesCommand(), versionCommand(),
+	)
 	for _, s := range signals() {
 		root.AddCommand(signalCommand(s))
 	}
