@@ -25,7 +25,7 @@ func http2Module() Module {
 	return Module{
 		Name: "ngx_http_v2_module", Commands: http2Commands(),
 		Variables: []Variable{{Name: "http2", Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
-			if _, is := x.stream.(*http2Stream); !is {
+			if x.Req.Major < 2 {
 				return dst, true
 			}
 			dst = append(dst, "h2"...)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"proxyctl/proxy/http1"
@@ -168,6 +169,8 @@ func (x *Exchange) sendRange(conn *http1.Conn, f *os.File, offset, size int64) b
 // filePiece is how much of a file is read at once when sendfile(2) is no option.
 const filePiece = 64 << 10
 
+var filePieces = sync.Pool{New: func() any { b := make([]byte, filePiece); return &b }}
+
 // sendFilePart sends size bytes of f from offset.
 func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code {
 	if s, ok := x.stream.(*http1Stream); ok && size > keptBack && !x.output.any() && !x.Out.Chunked && x.client.tls == nil {
@@ -177,8 +180,21 @@ func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code 
 		}
 		return Done
 	}
-	buf := make([]byte, min(size, filePiece))
+	pooled := filePieces.Get().(*[]byte)
+	defer filePieces.Put(pooled)
+	buf := *pooled
+	if s, two := x.stream.(*http2Stream); two && !x.output.any() && x.pace.rate == 0 {
+		n, err := s.sendFile(x, f, buf, offset, size)
+		x.bodySent += n
+		if err != nil {
+			x.fail()
+			return Abort
+		}
+		offset, size = offset+n, size-n
+	}
+	sent := false
 	for size > 0 {
+		sent = true
 		n, err := f.ReadAt(buf[:min(size, int64(len(buf)))], offset)
 		size -= int64(n)
 		offset += int64(n)
@@ -191,7 +207,7 @@ func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code 
 			return Abort
 		}
 	}
-	if last && len(buf) == 0 && x.WriteBody(nil, true) != nil {
+	if last && !sent && x.WriteBody(nil, true) != nil {
 		return Abort
 	}
 	return Done

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -212,8 +213,13 @@ func (x *Exchange) appendStandardBlock(b []byte) []byte {
 		b = http2.AppendIndexed(b, http2.IndexLocation, scratch)
 	}
 	x.giveBack(scratch)
+	if a.gzipVary {
+		b = http2.AppendIndexed(b, http2.IndexVary, acceptEncodingName)
+	}
 	return b
 }
+
+var acceptEncodingName = []byte("Accept-Encoding")
 
 // appendFieldBlock appends fields, but for the one at skip. Unlike nginx, which
 // leaves that to the configuration, those that belong to connections of HTTP/1.1
@@ -235,6 +241,27 @@ func appendFieldBlock(b []byte, fields []http1.Field, skip int) []byte {
 		b = http2.AppendField(b, f.Name, value)
 	}
 	return b
+}
+
+// sendFile sends most of a part of a file, in frames as large as http2_chunk_size
+// allows, and returns how much that was: what is left makes no such frame.
+func (s *http2Stream) sendFile(x *Exchange, f *os.File, buf []byte, offset, size int64) (int64, error) {
+	chunk := min(int(x.loc.Conf.HTTP2.chunkSize), len(buf))
+	sent, held := int64(0), 0
+	for size-sent >= int64(chunk) {
+		n, err := f.ReadAt(buf[held:held+int(min(size-sent-int64(held), int64(len(buf)-held)))], offset+sent+int64(held))
+		if n == 0 && err != nil || held+n == 0 {
+			return sent, nil // a file that has become shorter is the caller's matter
+		}
+		held += n
+		done, err := s.st.WriteFrames(buf[:held], chunk)
+		sent += int64(done)
+		if err != nil || done == 0 {
+			return sent, err
+		}
+		held = copy(buf, buf[done:held])
+	}
+	return sent, nil
 }
 
 // writeBody sends body bytes; after the last of them come the trailers.

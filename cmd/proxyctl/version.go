@@ -63,6 +63,6 @@ func printNginxVersion(w io.Writer, configure bool) {
 	}
 	fmt.Fprintf(w, "built with OpenSSL 3.0.0 compatible crypto/tls of %s\n", runtime.Version())
 	fmt.Fprintln(w, "TLS SNI support enabled")
-	fmt.Fprintf(w, "configure arguments: --prefix=%s --conf-path=%s --error-log-path=%s --http-log-path=%s --pid-path=%s %s\n",
-		defaultPrefix, defaultConf, defaultErrorLog, defaultAccessLog, defaultPID, proxy.ConfigureArguments())
+	fmt.Fprintf(w, "configure arguments: --build=proxyctl/%s --prefix=%s --conf-path=%s --error-log-path=%s --http-log-path=%s --pid-path=%s %s\n",
+		version, defaultPrefix, defaultConf, defaultErrorLog, defaultAccessLog, defaultPID, proxy.ConfigureArguments())
 }

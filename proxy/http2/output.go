@@ -309,13 +309,28 @@ func (s *Stream) WriteHead(block []byte, last bool) error {
 // WriteData sends a piece of the body in frames of at most chunk bytes; last
 // ends the answer.
 func (s *Stream) WriteData(p []byte, chunk int, last bool) error {
+	_, err := s.writeData(p, chunk, 0, last)
+	return err
+}
+
+// WriteFrames sends as much of p as makes frames of chunk bytes, and returns how
+// much that was: the rest goes out together with what follows it.
+func (s *Stream) WriteFrames(p []byte, chunk int) (int, error) {
+	return s.writeData(p, chunk, chunk, false)
+}
+
+// writeData sends frames as long as they can have least bytes.
+func (s *Stream) writeData(p []byte, chunk, least int, last bool) (sent int, err error) {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer s.leaveQueue()
 	for len(p) > 0 || last {
 		if err := s.await(len(p) > 0); err != nil {
-			return err
+			return sent, err
+		}
+		if len(p) < min(least, c.peerFrame) {
+			break
 		}
 		n := min(len(p), chunk, c.peerFrame)
 		if n > 0 {
@@ -329,6 +344,7 @@ func (s *Stream) WriteData(p []byte, chunk int, last bool) error {
 		b := c.buffer()
 		b.b = append(appendHeader(b.b, n, frameData, flags, s.id), p[:n]...)
 		p = p[n:]
+		sent += n
 		s.turn += n
 		s.sendWindow -= int64(n)
 		c.sendWindow -= int64(n)
@@ -337,7 +353,7 @@ func (s *Stream) WriteData(p []byte, chunk int, last bool) error {
 		c.sent += int64(headerSize + n)
 		c.payload += int64(n)
 	}
-	return nil
+	return sent, nil
 }
 
 // Flush sends what the stream has to send.
