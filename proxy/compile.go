@@ -25,6 +25,8 @@ type compiler struct {
 	endpoints   map[string]*endpoint
 	now         *parser.Directive // whose setter runs
 	expressions map[patternKey]*pcre.Regexp
+	// suites are the cipher strings read so far: servers mostly say the same.
+	suites map[string][]suite
 	// finish is run after the whole file has been read: what nginx does when it
 	// initializes modules, in the order of registration.
 	finish []func()

@@ -60,7 +60,7 @@ func (x *Exchange) contentType() []byte {
 			}
 		}
 	}
-	return []byte(core.DefaultType)
+	return x.keep(core.DefaultType)
 }
 
 // setRoot is root and alias: they exclude each other (ngx_http_core_root).

@@ -80,7 +80,7 @@ func (s *sslConf) compile(l *Level) (*tlsServer, error) {
 	t.versions, t.tickets, t.serverChooses = tuned.versions, tuned.tickets, tuned.serverChooses
 	t.lax = lowSecurityLevel(tuned.ciphers)
 	var err error
-	if t.suites, err = servedSuites(tuned.ciphers, t.versions); err != nil {
+	if t.suites, err = l.c.servedSuites(tuned.ciphers, t.versions); err != nil {
 		return nil, err
 	}
 	for _, s := range t.suites {
@@ -115,6 +115,22 @@ func (s *sslConf) compile(l *Level) (*tlsServer, error) {
 	}
 	s.warnIgnored(l)
 	return t, nil
+}
+
+// servedSuites reads a cipher string once.
+func (c *compiler) servedSuites(text string, versions uint32) ([]suite, error) {
+	if known, ok := c.suites[text]; ok && len(known) > 0 {
+		return known, nil
+	}
+	suites, err := servedSuites(text, versions)
+	if err != nil {
+		return nil, err
+	}
+	if c.suites == nil {
+		c.suites = map[string][]suite{}
+	}
+	c.suites[text] = suites
+	return suites, nil
 }
 
 // warnIgnored says what nginx says where OpenSSL cannot do a thing.

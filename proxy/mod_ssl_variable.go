@@ -61,10 +61,15 @@ func handshakeVariables() []Variable {
 		ofHandshake("ssl_sigalgs", func(dst []byte, h *handshake) []byte {
 			return appendNames(dst, h.offered.sigalgs, func(tls.SignatureScheme) string { return "" })
 		}),
-		// Which signatures were made is known from OpenSSL 3.5 on. Go's TLS library
-		// does not tell either.
-		ofHandshake("ssl_sigalg", none),
-		ofHandshake("ssl_client_sigalg", none),
+		ofHandshake("ssl_sigalg", func(dst []byte, h *handshake) []byte { return append(dst, h.signature()...) }),
+		// Go's TLS library does not tell which signature a client made. It shows where
+		// its key allows of one only.
+		ofHandshake("ssl_client_sigalg", func(dst []byte, h *handshake) []byte {
+			if len(h.state.PeerCertificates) == 0 || h.state.DidResume || h.state.Version != tls.VersionTLS13 {
+				return dst
+			}
+			return append(dst, schemeNames[schemeOfKey(h.state.PeerCertificates[0].PublicKey)]...)
+		}),
 		ofHandshake("ssl_session_id", func(dst []byte, h *handshake) []byte {
 			if !h.sessions.known {
 				return dst

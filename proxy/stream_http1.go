@@ -20,15 +20,23 @@ type http1Stream struct {
 // serveHTTP1 is the handler of the connection's engine: one call a request.
 func (c *client) serveHTTP1(conn *http1.Conn) {
 	s := &c.http1
-	var bad *http1.ParseError
-	if conn.Err != nil && !errors.As(conn.Err, &bad) {
-		bad = &http1.ParseError{Status: 400, Reason: "client sent invalid request"}
-	}
 	s.before, s.headSize = conn.BytesOut, 0
-	x := c.serve(&conn.Req, s, conn.KeepAlive, bad)
+	x := c.serve(&conn.Req, s, conn.KeepAlive, refusal(conn.Err))
 	conn.KeepAlive = x.keepAlive
 	x.release()
 	s.pipelined = conn.Pipelined()
+}
+
+// refusal says why a head cannot be served; nil for one that can.
+func refusal(err error) *http1.ParseError {
+	if err == nil {
+		return nil
+	}
+	var bad *http1.ParseError
+	if !errors.As(err, &bad) {
+		bad = &http1.ParseError{Status: 400, Reason: "client sent invalid request"}
+	}
+	return bad
 }
 
 // sent gives the bytes of the current answer on the wire, and those of its head.

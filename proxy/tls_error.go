@@ -53,6 +53,7 @@ func opensslReason(err error) string {
 		{"peer doesn't support any of the certificate's signature algorithms", "0A000076:SSL routines::no suitable signature algorithm"},
 		{"does not look like a TLS handshake", "0A00010B:SSL routines::wrong version number"},
 		{"unsupported SSLv2 handshake", "0A00010B:SSL routines::wrong version number"},
+		{"handshake message of length", "0A000098:SSL routines::excessive message size"},
 		{"oversized record", "0A0000C6:SSL routines::packet length too long"},
 		{"bad record MAC", "0A000119:SSL routines::decryption failed or bad record mac"},
 		{"inappropriate protocol fallback", "0A000175:SSL routines::inappropriate fallback"},
@@ -71,40 +72,53 @@ func opensslReason(err error) string {
 	return "SSL: " + text
 }
 
-// remoteAlert words an alert that the client sent: OpenSSL gives 1000 and the
-// number of the alert.
+// remoteAlert words an alert that the peer sent, by crypto/tls's text for it.
 func remoteAlert(text string) string {
 	text = strings.TrimPrefix(text, "tls: ")
-	for _, a := range []struct {
-		has    string
-		number int
-		name   string
-	}{
-		{"unexpected message", 10, "unexpected message"},
-		{"bad record MAC", 20, "bad record mac"},
-		{"handshake failure", 40, "handshake failure"},
-		{"bad certificate", 42, "bad certificate"},
-		{"unsupported certificate", 43, "unsupported certificate"},
-		{"revoked certificate", 44, "certificate revoked"},
-		{"expired certificate", 45, "certificate expired"},
-		{"unknown certificate authority", 48, "unknown ca"},
-		{"unknown certificate", 46, "certificate unknown"},
-		{"illegal parameter", 47, "illegal parameter"},
-		{"error decoding message", 50, "decode error"},
-		{"error decrypting message", 51, "decrypt error"},
-		{"protocol version not supported", 70, "protocol version"},
-		{"insufficient security level", 71, "insufficient security"},
-		{"internal error", 80, "internal error"},
-		{"user canceled", 90, "user cancelled"},
-		{"unrecognized name", 112, "unrecognized name"},
-	} {
+	for _, a := range alerts() {
 		if strings.Contains(text, a.has) {
-			kind := "sslv3 alert" // the name of those that SSL 3 had already
-			if a.number > 47 {
-				kind = "tlsv1 alert"
-			}
-			return fmt.Sprintf("SSL: error:0A000%03X:SSL routines::%s %s:SSL alert number %d", 1000+a.number, kind, a.name, a.number)
+			return alertText(a.number)
 		}
 	}
 	return "SSL: remote alert " + text
+}
+
+// alertText words an alert as OpenSSL does, by 1000 and its number.
+func alertText(number int) string {
+	for _, a := range alerts() {
+		if a.number == number {
+			return fmt.Sprintf("SSL: error:0A000%03X:SSL routines::%s:SSL alert number %d", 1000+number, a.name, number)
+		}
+	}
+	return fmt.Sprintf("SSL: error:0A000%03X:SSL routines::reason(%d):SSL alert number %d", 1000+number, 1000+number, number)
+}
+
+// alert is one of RFC 8446, section 6.
+type alert struct {
+	has    string // in crypto/tls's text
+	number int
+	name   string // in OpenSSL's
+}
+
+func alerts() []alert {
+	return []alert{
+		{"unexpected message", 10, "sslv3 alert unexpected message"},
+		{"bad record MAC", 20, "sslv3 alert bad record mac"},
+		{"handshake failure", 40, "sslv3 alert handshake failure"},
+		{"bad certificate", 42, "sslv3 alert bad certificate"},
+		{"unsupported certificate", 43, "sslv3 alert unsupported certificate"},
+		{"revoked certificate", 44, "sslv3 alert certificate revoked"},
+		{"expired certificate", 45, "sslv3 alert certificate expired"},
+		{"unknown certificate authority", 48, "tlsv1 alert unknown ca"},
+		{"unknown certificate", 46, "sslv3 alert certificate unknown"},
+		{"illegal parameter", 47, "sslv3 alert illegal parameter"},
+		{"access denied", 49, "tlsv1 alert access denied"},
+		{"error decoding message", 50, "tlsv1 alert decode error"},
+		{"error decrypting message", 51, "tlsv1 alert decrypt error"},
+		{"protocol version not supported", 70, "tlsv1 alert protocol version"},
+		{"insufficient security level", 71, "tlsv1 alert insufficient security"},
+		{"internal error", 80, "tlsv1 alert internal error"},
+		{"user canceled", 90, "tlsv1 alert user cancelled"},
+		{"unrecognized name", 112, "tlsv1 unrecognized name"},
+	}
 }

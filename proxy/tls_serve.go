@@ -25,6 +25,7 @@ type handshake struct {
 	rejected bool
 	offered  offer
 	suites   [2]suite
+	shown    *tls.Certificate    // the server's
 	state    tls.ConnectionState // afterwards
 	verify   verifyResult
 	revoked  string // what ssl_ocsp found wrong; "" for nothing
@@ -43,8 +44,13 @@ type offer struct {
 type transport struct {
 	*sock.Conn
 	head []byte
-	buf  *[]byte // that head lies in
+	buf  *[]byte         // that head lies in
+	tail [alertSize]byte // what was read last; kept until the handshake is over
+	over bool
 }
+
+// alertSize is that of an alert in the clear.
+const alertSize = 7
 
 // helloSize holds all of most first messages.
 const helloSize = 2 << 10
@@ -52,14 +58,31 @@ const helloSize = 2 << 10
 var helloBuffers = sync.Pool{New: func() any { b := make([]byte, helloSize); return &b }}
 
 func (t *transport) Read(p []byte) (int, error) {
-	if t.buf == nil {
+	if t.over {
 		return t.Conn.Read(p)
+	}
+	if t.buf == nil {
+		n, err := t.Conn.Read(p)
+		if n >= alertSize {
+			copy(t.tail[:], p[n-alertSize:n])
+		}
+		return n, err
 	}
 	n := copy(p, t.head)
 	if t.head = t.head[n:]; len(t.head) == 0 {
 		t.free()
 	}
 	return n, nil
+}
+
+// alert gives the number of an alert that has come in the clear, and 0 for none.
+// Clients built on OpenSSL refuse a certificate so where crypto/tls awaits an
+// encrypted record, and takes the alert for a broken one.
+func (t *transport) alert() int {
+	if a := &t.tail; a[0] == 21 && a[1] == 3 && a[3] == 0 && a[4] == 2 && a[5] == 2 {
+		return int(a[6])
+	}
+	return 0
 }
 
 func (t *transport) free() {
@@ -96,10 +119,11 @@ func (c *client) serveTLS(nc *sock.Conn) {
 	conn := tls.Server(t, &h.outer)
 	err = conn.Handshake()
 	t.free()
+	t.over = true
 	nc.ReadUntil(0)
 	if err != nil {
 		_ = nc.Close()
-		h.failed(nc, err)
+		h.failed(t, err)
 		return
 	}
 	if isChallenge(conn) {
@@ -252,6 +276,12 @@ func noCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // certificate gives what is shown: from the files of the server, or from those
 // that the client's name leads to.
 func (h *handshake) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert, err := h.findCertificate(hello)
+	h.shown = cert
+	return cert, err
+}
+
+func (h *handshake) findCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t, c := h.server, h.client
 	if len(t.sources) > 0 {
 		return c.certificateFrom(t.sources, hello)
@@ -429,14 +459,16 @@ func (h *handshake) connConfig() *http1.ConnConfig {
 
 // failed logs a handshake that did not succeed, in the words of OpenSSL where it
 // has some. All of it is the client's doing, and so of level info.
-func (h *handshake) failed(nc *sock.Conn, err error) {
+func (h *handshake) failed(t *transport, err error) {
 	c := h.client
 	switch {
-	case nc.Aborted():
+	case t.Aborted():
 	case h.rejected:
 		c.logf(logInfo, tlsHandshaking, "handshake rejected")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.logf(logInfo, tlsHandshaking, "client timed out (110: Connection timed out)")
+	case t.alert() != 0:
+		c.logf(logInfo, tlsHandshaking, "SSL_do_handshake() failed (%s)", alertText(t.alert()))
 	default:
 		c.logf(handshakeLevel(err), tlsHandshaking, "%s", handshakeProblem(err))
 	}

@@ -214,7 +214,8 @@ func TestTLSRequests(t *testing.T) {
 func TestTLSHandshakeLog(t *testing.T) {
 	r, ca := prepareTLS(t)
 	ca.issue("a.test")
-	r.serve(strings.Replace(tlsServers, "error_log", "ssl_protocols TLSv1.2; ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256; error_log", 1))
+	r.serve(strings.NewReplacer("error_log", "ssl_protocols TLSv1.2; ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256; error_log",
+		"\tserver { listen unix:%dir%/tls ssl; server_name a.test;", "server { listen unix:%dir%/tls13 ssl; ssl_protocols TLSv1.3; } server { listen unix:%dir%/tls ssl; server_name a.test;").Replace(tlsServers))
 	for _, tt := range []struct {
 		config *tls.Config
 		log    string
@@ -229,6 +230,11 @@ func TestTLSHandshakeLog(t *testing.T) {
 		for part := range strings.SplitSeq(tt.log, "*") {
 			r.await("logs/error.log", part)
 		}
+	}
+	if _, err := exec.LookPath("openssl"); err == nil { // its alert comes in the clear
+		cmd := exec.Command("openssl", "s_client", "-unix", filepath.Join(r.dir, "tls13"), "-verify_return_error", "-CAfile", filepath.Join(r.dir, "a.test.crt"))
+		_ = cmd.Run()
+		r.await("logs/error.log", "SSL_do_handshake() failed (SSL: error:0A000418:SSL routines::tlsv1 alert unknown ca:SSL alert number 48) while SSL handshaking")
 	}
 	nc := r.dial("tls")
 	_, _ = nc.Write([]byte{0x16, 3, 1, 0, 5})
@@ -343,7 +349,7 @@ func TestTLSVariables(t *testing.T) {
 	ca.issue("a.test")
 	client := ca.issue("client", func(c *x509.Certificate) { c.Subject.Organization = []string{"Müller, Söhne"} })
 	r.serve(strings.Replace(tlsServers, `"c"`, `"$ssl_protocol|$ssl_cipher|$ssl_curve|$ssl_curves|$ssl_ciphers|$ssl_alpn_protocol|$ssl_session_reused|$ssl_early_data|`+
-		`$ssl_client_s_dn|$ssl_client_i_dn|$ssl_client_s_dn_legacy|$ssl_client_serial|$ssl_client_v_remain|$ssl_client_escaped_cert"`, 1))
+		`$ssl_client_s_dn|$ssl_client_i_dn|$ssl_client_s_dn_legacy|$ssl_client_serial|$ssl_client_v_remain|$ssl_client_escaped_cert|$ssl_sigalg|$ssl_client_sigalg|"`, 1))
 	got, _, err := r.getTLS("tls", "c.test", "/", &tls.Config{
 		ServerName: "c.test", MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{client}, CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384},
 		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}, NextProtos: []string{"http/1.1"},
@@ -364,8 +370,8 @@ func TestTLSVariables(t *testing.T) {
 	if first, _, _ := strings.Cut(offered, ":"); first != cipher || !strings.HasPrefix(cipher, "ECDHE-ECDSA-") {
 		t.Errorf("%q of %q", cipher, offered)
 	}
-	if !strings.HasPrefix(f[13], "-----BEGIN%20CERTIFICATE-----%0AMII") {
-		t.Error(f[13])
+	if !strings.HasPrefix(f[13], "-----BEGIN%20CERTIFICATE-----%0AMII") || f[14] != "ecdsa_secp256r1_sha256" || f[15] != "" {
+		t.Error(f[13:])
 	}
 }
 
@@ -823,4 +829,30 @@ func (c *countingConn) Read(p []byte) (int, error) {
 		c.pending = c.pending[5+size:]
 	}
 	return n, err
+}
+
+// TestTLSAllocations keeps requests over TLS as cheap as others.
+func TestTLSAllocations(t *testing.T) {
+	r, ca := prepareTLS(t)
+	ca.issue("a.test")
+	r.serve(strings.Replace(tlsServers, `return 200 "a $ssl_server_name $ssl_protocol"`, `access_log off; return 200 "$ssl_protocol $ssl_cipher $ssl_session_reused"`, 1))
+	nc := r.dial("tls")
+	defer nc.Close()
+	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+	request, buf := []byte("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"), make([]byte, 4096)
+	n := testing.AllocsPerRun(200, func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for got := 0; !bytes.Contains(buf[:got], []byte("\r\n\r\nTLSv1.3")); {
+			n, err := c.Read(buf[got:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += n
+		}
+	})
+	if n > 2 { // crypto/tls makes one for each record that it reads, at both ends
+		t.Errorf("%v allocations", n)
+	}
 }

@@ -76,6 +76,7 @@ type Conn struct {
 	hijacked bool
 	sent     bool // something of the answer is on the wire
 	mute     bool // the client is gone: nothing can be sent
+	first    [1]byte
 	headFrom int64
 	state    atomic.Int32
 	step     func() bool
@@ -243,10 +244,9 @@ func (c *Conn) readPlain() {
 	if c.in == nil {
 		// Wait for the first byte without holding a buffer. It is no loss: crypto/tls
 		// has the rest of the record at hand.
-		var first [1]byte
-		if n, err = c.nc.Read(first[:]); n > 0 {
+		if n, err = c.nc.Read(c.first[:]); n > 0 {
 			c.acquire()
-			c.buf[0] = first[0]
+			c.buf[0] = c.first[0]
 			c.received(n)
 			if d, ok = c.patience(); !ok {
 				return
