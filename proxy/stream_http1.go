@@ -127,7 +127,7 @@ func (x *Exchange) appendStandardFields(out []byte) []byte {
 		out = http1.AppendField(out, []byte("Date"), a.Date)
 	}
 	if len(a.ContentType) > 0 {
-		out = x.appendContentType(out)
+		out = http1.AppendField(out, []byte("Content-Type"), x.fullContentType())
 	}
 	if a.ContentLength >= 0 {
 		out = append(http1.AppendInt(append(out, "Content-Length: "...), a.ContentLength), "\r\n"...)
@@ -148,13 +148,13 @@ func (x *Exchange) appendStandardFields(out []byte) []byte {
 	return out
 }
 
-func (x *Exchange) appendContentType(out []byte) []byte {
-	value := x.Out.ContentType
-	if len(x.Out.Charset) > 0 && x.Out.typeLength == 0 {
-		value = x.keep(value, "; charset=", x.Out.Charset)
-		x.Out.ContentType = value
+// fullContentType completes the type of the answer with its charset, unless it names one itself.
+func (x *Exchange) fullContentType() []byte {
+	a := &x.Out
+	if len(a.Charset) > 0 && a.typeLength == 0 {
+		a.ContentType = x.keep(a.ContentType, "; charset=", a.Charset)
 	}
-	return http1.AppendField(out, []byte("Content-Type"), value)
+	return a.ContentType
 }
 
 func (x *Exchange) appendConnection(out []byte) []byte {

@@ -191,10 +191,7 @@ func (x *Exchange) appendStandardBlock(b []byte) []byte {
 		b = http2.AppendIndexed(b, http2.IndexDate, a.Date)
 	}
 	if len(a.ContentType) > 0 {
-		if len(a.Charset) > 0 {
-			a.ContentType = x.keep(a.ContentType, "; charset=", a.Charset)
-		}
-		scratch = http1.AppendValue(scratch[:0], a.ContentType)
+		scratch = http1.AppendValue(scratch[:0], x.fullContentType())
 		b = http2.AppendIndexed(b, http2.IndexContentType, scratch)
 	}
 	if a.ContentLength >= 0 {
