@@ -55,6 +55,7 @@ type upstreamConf struct {
 	passHeaders, passBody, passTrailers      bool
 	interceptErrors, ignoreClientAbort       bool
 	forceRanges, socketKeepalive             bool
+	http2                                    bool // spoken with servers
 	rcvbuf, sndbuf                           int64
 	ignore                                   uint32
 	limitRate                                *Value
@@ -171,7 +172,7 @@ func proxyCommands() []Command {
 
 		ValueOf(Command{Name: "proxy_method", In: in, Syntax: "method", Doc: "Sets the method of requests that are passed on."}, func(c *Conf) **Value { return &c.Proxy.method }),
 		ValueOf(Command{Name: "proxy_set_body", In: in, Syntax: "value", Doc: "Replaces the body of requests that are passed on."}, func(c *Conf) **Value { return &c.Proxy.body }),
-		Enum(Command{Name: "proxy_http_version", In: in, Default: "1.1", Doc: "Sets the version of HTTP spoken with the server."}, []string{"1.0", "1.1"}, func(c *Conf) *int { return &c.Proxy.httpVersion }),
+		Enum(Command{Name: "proxy_http_version", In: in, Default: "1.1", Doc: "Sets the version of HTTP spoken with the server."}, []string{"1.0", "1.1", "2"}, func(c *Conf) *int { return &c.Proxy.httpVersion }),
 		Strings(Command{Name: "proxy_hide_header", In: in, Syntax: "field", Doc: "Hides a field of answers."}, func(c *Conf) *List[string] { return &c.Proxy.hide }),
 		Strings(Command{Name: "proxy_pass_header", In: in, Syntax: "field", Doc: "Passes a field of answers that is hidden by default."}, func(c *Conf) *List[string] { return &c.Proxy.pass }),
 		Bits(Command{Name: "proxy_ignore_headers", In: in, Doc: "Ignores fields of answers that have a meaning here."}, ignoreWords(), func(c *Conf) *uint32 { return &c.Proxy.ignore }),
@@ -323,7 +324,7 @@ func finishProxy(l *Level) error {
 	if c.tempPath.path == "" {
 		c.tempPath = tempPath{path: l.c.opts.prefixed("proxy_temp"), levels: []int{1, 2}}
 	}
-	c.http10 = c.httpVersion == 0
+	c.http10, c.http2 = c.httpVersion == 0, c.httpVersion == 2
 	if c.passedIn == l {
 		c.defaultRedirect()
 	}

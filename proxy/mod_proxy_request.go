@@ -249,7 +249,7 @@ func (x *Exchange) measureBody(c *proxyConf) {
 	case !c.passBody: // Unlike nginx, which announces a body that it does not send.
 		u.bodyLength = -1
 	case u.streaming && x.Req.Chunked:
-		u.chunked, u.bodyLength = true, -1
+		u.chunked, u.bodyLength = !c.http2, -1
 	case !u.streaming && (x.Req.Chunked || x.body.discarded):
 		u.bodyLength = x.body.size
 	}

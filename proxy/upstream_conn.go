@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proxyctl/proxy/http1"
+	"proxyctl/proxy/http2"
 	"proxyctl/proxy/sock"
 	"proxyctl/proxy/upstream"
 )
@@ -19,12 +20,36 @@ import (
 // upstreamConn is a connection to a server. It belongs to one exchange at a
 // time; only abort may be called by others.
 type upstreamConn struct {
-	*http1.ClientConn
+	upstreamWire
+	http1    *http1.ClientConn // one of the two is the wire
+	http2    *http2.ClientConn
 	sock     *sock.Conn
 	net      net.Conn // sock, or TLS over it
 	requests int
 	born     int64
 	reused   bool
+}
+
+// upstreamWire is how requests and answers go over a connection.
+type upstreamWire interface {
+	Begin()
+	SetTimeouts(read, send time.Duration)
+	// Send sends a part of the request, Finish ends its body.
+	Send(p []byte) error
+	Finish() error
+	Answered() bool
+	ReadResponse(req []byte, r *http1.Response, l *http1.Limits, head bool, interim func(*http1.Response)) error
+	Next() ([]byte, error)
+	ReadBody(p []byte) (int, error)
+	Buffered() bool
+	Trailers(fields []http1.Field) ([]http1.Field, error)
+	Traffic() (in, out int64)
+	Excess() (more, chunked bool)
+	Reusable() bool
+	Rest()
+	Stale() bool
+	Detach() (net.Conn, []byte)
+	Close() error
 }
 
 // dialUpstream connects to a peer within connectTimeout.
@@ -40,8 +65,24 @@ func dialUpstream(x *Exchange, c *upstreamConf, p *upstream.Peer) (*upstreamConn
 	if err != nil {
 		return nil, err
 	}
-	return &upstreamConn{ClientConn: http1.NewClientConn(s, s), sock: s, net: s, born: nanos()}, nil
+	conn := &upstreamConn{sock: s, net: s, born: nanos()}
+	conn.speak(c.http2)
+	return conn, nil
 }
+
+// speak chooses the version of HTTP.
+func (c *upstreamConn) speak(version2 bool) {
+	if version2 {
+		c.http2 = http2.NewClientConn(c.net, c.sock)
+		c.upstreamWire = c.http2
+		return
+	}
+	c.http1 = http1.NewClientConn(c.net, c.sock)
+	c.upstreamWire = c.http1
+}
+
+// Abort wakes whoever waits for the connection. Safe from any goroutine.
+func (c *upstreamConn) Abort() { c.sock.Abort() }
 
 // localAddress is what proxy_bind says; invalid for none.
 func (x *Exchange) localAddress(c *upstreamConf) netip.AddrPort {
@@ -94,7 +135,7 @@ func (c *upstreamConn) startTLS(config *tls.Config, timeout time.Duration) (*tls
 	}
 	_ = c.sock.SetDeadline(time.Time{})
 	c.net = t
-	c.ClientConn = http1.NewClientConn(t, c.sock)
+	c.speak(c.http2 != nil)
 	return t, nil
 }
 
@@ -111,5 +152,6 @@ func (c *upstreamConn) close() { _ = c.Close() }
 // stale says whether a failure means that the server had closed a kept
 // connection before it read the request.
 func (c *upstreamConn) stale(err error) bool {
-	return c.reused && c.BytesIn == 0 && (errors.Is(err, io.EOF) || isReset(err))
+	in, _ := c.Traffic()
+	return c.reused && (in == 0 && (errors.Is(err, io.EOF) || isReset(err)) || errors.Is(err, http2.ErrUnprocessed))
 }

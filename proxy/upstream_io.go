@@ -97,7 +97,7 @@ func (s *upstreamScratch) drop() {
 func (s *upstreamScratch) countSent() {
 	if s.conn != nil {
 		st := s.state()
-		st.sent, st.received = s.conn.BytesOut, s.conn.BytesIn
+		st.received, st.sent = s.conn.Traffic()
 	}
 }
 
@@ -120,13 +120,17 @@ func (s *upstreamScratch) keepOrClose() {
 // poolKey tells kept connections apart that must not be mixed: those of one
 // location under "local", those with other settings of TLS.
 func (s *upstreamScratch) poolKey() string {
-	if s.block.local {
+	key := ""
+	switch {
+	case s.block.local:
 		return s.conf.key
+	case s.tls != nil:
+		key = s.tls.client.key
 	}
-	if s.tls != nil {
-		return s.tls.client.key
+	if s.conf.http2 {
+		key = "h2 " + key
 	}
-	return ""
+	return key
 }
 
 // connect gets a connection to the chosen server, a kept one if there is one.
@@ -204,6 +208,10 @@ func (x *Exchange) handshake(c *proxyConf, conn *upstreamConn) verdict {
 		x.Logf(logError, "%s", err)
 		return verdict{code: 500}
 	}
+	if u.conf.http2 {
+		config = config.Clone()
+		config.NextProtos = []string{"h2"}
+	}
 	t, err := conn.startTLS(config, u.conf.connectTimeout)
 	if err != nil {
 		switch {
@@ -256,8 +264,11 @@ func faultCode(err error) Code {
 func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
 	u := &x.upstream
 	u.action, u.sent = sending, true
+	if u.conn.http2 != nil {
+		return nil, x.sendFrames(c)
+	}
 	if u.streaming {
-		return nil, x.sendStream()
+		return nil, x.sendStream(u.head)
 	}
 	head, body := u.head, []byte(nil)
 	if c.body == nil && c.passBody {
@@ -278,6 +289,36 @@ func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
 	}
 	u.sentAll = err == nil
 	return head, err
+}
+
+// sendFrames sends the request over HTTP/2.
+func (x *Exchange) sendFrames(c *proxyConf) error {
+	u := &x.upstream
+	body := u.head[u.headEnd:]
+	file := false
+	if c.body == nil && c.passBody {
+		body, file = x.body.data, x.body.file != nil
+	}
+	scheme := "http"
+	if u.tls != nil {
+		scheme = "https"
+	}
+	end := !u.streaming && !file && len(body) == 0
+	err := u.conn.http2.SendHead(u.head[:u.headEnd], scheme, end)
+	switch {
+	case err != nil || end:
+	case u.streaming:
+		return x.sendStream(nil)
+	case file:
+		err = x.sendFileBody()
+	default:
+		err = u.conn.http2.SendLast(body)
+	}
+	if err == nil {
+		err = u.conn.Finish()
+	}
+	u.sentAll = err == nil
+	return err
 }
 
 // sendFileBody sends a body that did not fit in memory.
@@ -302,13 +343,13 @@ func (x *Exchange) sendFileBody() error {
 
 // sendStream passes the body on while it comes; the head does not wait for it.
 // It ends early when the server answers before it has read everything.
-func (x *Exchange) sendStream() error {
+func (x *Exchange) sendStream(head []byte) error {
 	u := &x.upstream
 	pooled := pieces.Get().(*[]byte)
 	defer pieces.Put(pooled)
 	buf := *pooled
-	out := append(buf[:0], u.head...)
-	if len(out) > len(buf)/2 || !x.bodyAtHand() {
+	out := append(buf[:0], head...)
+	if len(out) > len(buf)/2 || len(out) > 0 && !x.bodyAtHand() {
 		if err := u.conn.Send(out); err != nil {
 			return err
 		}
@@ -332,9 +373,9 @@ func (x *Exchange) sendStream() error {
 		out = buf[:0]
 		if last {
 			u.sentAll = true
-			return nil
+			return u.conn.Finish()
 		}
-		if u.conn.Stale() {
+		if u.conn.Answered() {
 			x.keepAlive = false
 			return nil
 		}
@@ -428,7 +469,10 @@ func (x *Exchange) bodyBroken(err error) Code {
 	if x.upstream.answer.buffering {
 		call = "readv()"
 	}
-	if errors.Is(err, http1.ErrChunk) || errors.Is(err, http1.ErrTrailers) {
+	var refused *http1.ParseError
+	if errors.As(err, &refused) {
+		x.logUpstream(logError, "%s", refused.Reason)
+	} else if errors.Is(err, http1.ErrChunk) || errors.Is(err, http1.ErrTrailers) {
 		x.logUpstream(logError, "upstream sent invalid chunked response")
 	} else if v := x.attemptFailed(err, call); v.next == nextTimeout {
 		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
@@ -492,11 +536,12 @@ func (x *Exchange) readHead(c *proxyConf, request []byte) error {
 	u := &x.upstream
 	limit := int(c.bufferSize)
 	r := &u.response
+	u.limits = http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}
 	var interim func(*http1.Response)
 	if x.wantsHints() {
 		interim = x.hints(c)
 	}
-	err := u.conn.ReadResponse(request, r, &http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}, u.isHead, interim)
+	err := u.conn.ReadResponse(request, r, &u.limits, u.isHead, interim)
 	if err != nil {
 		return x.refuseHead(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"proxyctl/proxy/http1"
+	"proxyctl/proxy/http2"
 	"proxyctl/proxy/upstream"
 )
 
@@ -48,6 +49,7 @@ type upstreamScratch struct {
 
 	// the answer
 	answer   upstreamAnswer
+	limits   http1.Limits
 	response http1.Response // its slices are in the buffer of the connection
 	fields   []http1.Field  // as received
 	kinds    []answerField  // of fields
@@ -335,7 +337,7 @@ func (x *Exchange) exchangeHead(c *proxyConf) verdict {
 				return verdict{code: code}
 			}
 			if !isReset(sendErr) {
-				return x.attemptFailed(sendErr, "writev()")
+				return x.attemptFailed(x.refuseHead(sendErr), "writev()")
 			}
 		}
 		if len(request) == 0 {
@@ -345,7 +347,7 @@ func (x *Exchange) exchangeHead(c *proxyConf) verdict {
 		if err == nil {
 			return verdict{}
 		}
-		if u.conn.stale(err) && !u.streaming && x.idempotent() && !u.gone() {
+		if u.conn.stale(err) && !u.streaming && (x.idempotent() || errors.Is(err, http2.ErrUnprocessed)) && !u.gone() {
 			u.drop()
 			u.fresh = true
 			continue
@@ -393,6 +395,8 @@ func (x *Exchange) attemptFailed(err error, call string) verdict {
 		return verdict{next: nextInvalidHeader}
 	case isTimeout(err):
 		return verdict{next: nextTimeout}
+	case errors.Is(err, http2.ErrUnprocessed):
+		x.logUpstream(logError, "upstream refused the request")
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		x.logUpstream(logError, "upstream prematurely closed connection")
 	case errnoOf(err) == 0:

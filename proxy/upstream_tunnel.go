@@ -40,8 +40,8 @@ func (x *Exchange) switchProtocols(c *proxyConf) Code {
 		s.conn.BytesOut += t.down.Load()
 	}
 	u.state().length += t.down.Load()
-	u.conn.BytesIn += t.down.Load()
-	u.conn.BytesOut += t.up.Load()
+	u.conn.http1.BytesIn += t.down.Load()
+	u.conn.http1.BytesOut += t.up.Load()
 	u.countSent()
 	u.drop() // not one to keep, whatever its answer said
 	if t.timedOut.Load() {

@@ -60,6 +60,15 @@ func (c *ClientConn) Begin() {
 // SetTimeouts sets the times between two reads and between two writes.
 func (c *ClientConn) SetTimeouts(read, send time.Duration) { c.read, c.send = read, send }
 
+// Traffic gives the bytes received and sent since Begin, inside TLS.
+func (c *ClientConn) Traffic() (in, out int64) { return c.BytesIn, c.BytesOut }
+
+// Finish ends the body of a request, which says itself where it ends.
+func (c *ClientConn) Finish() error { return nil }
+
+// Answered says whether an answer comes before the request is out.
+func (c *ClientConn) Answered() bool { return c.Stale() }
+
 // Send writes a part of a request.
 func (c *ClientConn) Send(p []byte) error {
 	c.sock.SetTimeout(c.send)

@@ -83,7 +83,7 @@ func NewConn(nc net.Conn, s *sock.Conn, cfg *Config, h Handler, note func(reason
 	}
 	c.written.L, c.ended.L, c.filled.L = &c.mu, &c.mu, &c.mu
 	c.frame.preface = Preface
-	c.dec = decoder{fieldSize: cfg.FieldSize, most: tableSize}
+	c.dec = decoder{fieldSize: cfg.FieldSize, most: tableSize, table: tableSize}
 	c.takeFunc = c.take
 	return c
 }

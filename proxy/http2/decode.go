@@ -12,6 +12,7 @@ type decoder struct {
 	fieldSize int
 	size      int // of the dynamic table
 	most      int // that it may have
+	table     int // that the other side may ask for
 	entries   []entry
 	scratch   []byte
 	begun     bool // the block has had a field
@@ -143,7 +144,7 @@ func (d *decoder) resize(b []byte) (rest []byte, err error) {
 	if err != nil {
 		return b, err
 	}
-	if n > tableSize || d.begun {
+	if n > d.table || d.begun {
 		return b, errTableSize
 	}
 	d.most = n

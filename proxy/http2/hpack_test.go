@@ -65,7 +65,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(b.Bytes(), 3)
 	f.Add([]byte("\x20\x82\x40\x01a\x01b\xbe\x00\x01a\x01b"), 1)
 	f.Fuzz(func(t *testing.T, block []byte, cut int) {
-		d := decoder{fieldSize: 1 << 20, most: tableSize}
+		d := decoder{fieldSize: 1 << 20, most: tableSize, table: tableSize}
 		var arena []byte
 		got := ""
 		take := func(e *entry) error {

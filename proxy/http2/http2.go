@@ -1,5 +1,6 @@
-// Package http2 is the server's side of HTTP/2 on the wire (RFC 9113): frames,
-// streams, flow control and header blocks. It knows nothing of configuration.
+// Package http2 is HTTP/2 on the wire (RFC 9113): frames, streams, flow control
+// and header blocks. It knows nothing of configuration. Conn is the server's side,
+// ClientConn (client.go) the other, for upstreams.
 //
 // Frames are read where they arrive: the payload of DATA and the fragments of
 // header blocks are used piece by piece, so that frames of any size, which
