@@ -24,6 +24,7 @@ type Conf struct {
 
 	LimitReq    limitReqConf
 	LimitConn   limitConnConf
+	AuthBasic   authBasicConf
 	AuthRequest authRequestConf
 	Mirror      mirrorConf
 	Addition    additionConf

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/base64"
 	"encoding/hex"
 	"math/rand/v2"
 	"os"
@@ -146,30 +145,13 @@ func appendContentLength(dst []byte, x *Exchange) ([]byte, bool) {
 	return dst, false
 }
 
-// appendRemoteUser appends the user name of Basic authentication
-// (ngx_http_auth_basic_user).
+// appendRemoteUser appends the user name of Basic authentication.
 func appendRemoteUser(dst []byte, x *Exchange) ([]byte, bool) {
-	const scheme = "basic "
-	v, ok := x.Header(http1.Authorization)
-	if !ok || len(v) < len(scheme) || !foldEqual(v[:len(scheme)], scheme) {
+	user, _, ok := x.credentials()
+	if !ok {
 		return dst, false
 	}
-	v = v[len(scheme):]
-	for len(v) > 0 && v[0] == ' ' {
-		v = v[1:]
-	}
-	if i := slices.Index(v, '='); i >= 0 {
-		v = v[:i]
-	}
-	out, err := base64.RawStdEncoding.AppendDecode(dst, v)
-	if err != nil {
-		return dst, false
-	}
-	end := slices.Index(out[len(dst):], ':')
-	if end <= 0 {
-		return dst, false
-	}
-	return out[:len(dst)+end], true
+	return append(dst, user...), true
 }
 
 func fileVariables() []Variable {

@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"proxyctl/parser"
@@ -304,21 +303,4 @@ func (l *requestLimit) wait(excess int64) time.Duration {
 	}
 	const most = int64(365 * 24 * time.Hour / time.Millisecond)
 	return time.Duration(min((excess-l.delay)*1000/l.zone.rate, most)) * time.Millisecond
-}
-
-// wait lets time pass; a client that goes away ends it.
-func (x *Exchange) wait(d time.Duration) Code {
-	gone := make(chan struct{})
-	var once sync.Once
-	x.stream.watch(func() { once.Do(func() { close(gone) }) })
-	defer x.stream.unwatch()
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return Declined
-	case <-gone:
-		x.Logf(logInfo, "client prematurely closed connection")
-		return statusClientClosed
-	}
 }

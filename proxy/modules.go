@@ -47,6 +47,7 @@ func modules() []Module {
 		limitReqModule(),
 		limitConnModule(),
 		accessModule(),
+		authBasicModule(),
 		authRequestModule(),
 		mirrorModule(),
 

@@ -1,9 +1,6 @@
 package proxy
 
 import (
-	"sync"
-	"time"
-
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/match"
 )
@@ -182,16 +179,10 @@ func (x *Exchange) delayRefusal(code Code) Code {
 		return code
 	}
 	x.Logf(logInfo, "delaying unauthorized request")
-	gone := make(chan struct{})
-	x.stream.watch(sync.OnceFunc(func() { close(gone) }))
-	defer x.stream.unwatch()
-	select {
-	case <-time.After(d):
-		return code
-	case <-gone:
-		x.Logf(logInfo, "client prematurely closed connection")
-		return statusClientClosed
+	if ended := x.wait(d); ended != Declined {
+		return ended
 	}
+	return code
 }
 
 // namesFolder says whether the URI ends in a slash.

@@ -89,7 +89,6 @@ func contextByName(s string) Context {
 // missingReason says what would be missing if the directive were ignored.
 func missingReason(name, module string) string {
 	what := map[string]string{
-		"ngx_http_auth_basic_module":          "password protection",
 		"ngx_http_autoindex_module":           "folder listings",
 		"ngx_http_browser_module":             "browser variables",
 		"ngx_http_dav_module":                 "WebDAV",
