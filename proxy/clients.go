@@ -103,11 +103,14 @@ func (s *clientSet) stats() Stats {
 	s.each(func(c *client) {
 		st.Active++
 		st.Requests += c.life.requests.Load()
-		if c.life.active.Load() > 0 {
+		switch conn := c.life.http1.Load(); {
+		case c.life.active.Load() > 0:
 			st.Writing++
+		case conn != nil && conn.Reading():
+			st.Reading++
 		}
 	})
-	st.Waiting = st.Active - st.Writing
+	st.Waiting = st.Active - st.Writing - st.Reading
 	return st
 }
 
@@ -119,6 +122,7 @@ type life struct {
 	table    atomic.Pointer[Table] // of the latest request
 	idle     atomic.Int64          // since when, on the sweeper's clock
 	bound    atomic.Bool           // it ends with the generation it began under: HTTP/2
+	http1    atomic.Pointer[http1.Conn]
 
 	mu       sync.Mutex
 	graceful func()
@@ -302,6 +306,7 @@ func (c *client) servePlain(s *sock.Conn, read []byte) {
 		conn.Prefill(read)
 	}
 	c.http1 = http1Stream{client: c, conn: conn}
+	c.life.http1.Store(conn)
 	c.life.onEnd(conn.Shutdown, conn.Abort)
 	conn.Serve()
 }

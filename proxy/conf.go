@@ -22,12 +22,16 @@ type Conf struct {
 	Index   indexConf
 	Proxy   proxyConf
 
+	Referer     refererConf
+	RandomIndex bool
+	GzipStatic  int
 	LimitReq    limitReqConf
 	LimitConn   limitConnConf
 	AuthBasic   authBasicConf
 	AuthRequest authRequestConf
 	Mirror      mirrorConf
 	Addition    additionConf
+	Gunzip      gunzipConf
 	SSI         ssiConf
 	Charset     charsetConf
 	Gzip        gzipModuleConf

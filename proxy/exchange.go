@@ -81,6 +81,7 @@ type Exchange struct {
 	gzip     gzipScratch
 	limited  limitScratch
 	held     []heldCount // where limit_conn counts the request
+	ends     []func()    // to be run when the exchange ends
 }
 
 // stream is the client's side of an exchange: HTTP/1.x or HTTP/2.
@@ -211,8 +212,14 @@ func (x *Exchange) release() {
 	t.release()
 }
 
+// atEnd runs f when the exchange ends.
+func (x *Exchange) atEnd(f func()) { x.ends = append(x.ends, f) }
+
 // recycle puts the exchange back into the pool.
 func (x *Exchange) recycle() {
+	for _, f := range x.ends {
+		f()
+	}
 	clear(x.slots)
 	arena := x.arena[:0]
 	if cap(arena) > maxKept {

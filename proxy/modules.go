@@ -44,6 +44,7 @@ func modules() []Module {
 		realipLateModule(),
 		rewriteModule(),
 		mapModule(),
+		refererModule(),
 		limitReqModule(),
 		limitConnModule(),
 		accessModule(),
@@ -55,13 +56,18 @@ func modules() []Module {
 
 		// content
 		proxyModule(),
+		stubStatusModule(),
+		emptyGifModule(),
+		randomIndexModule(),
 		indexModule(),
+		gzipStaticModule(),
 		staticModule(),
 
 		// filters
 		notModifiedModule(),
 		headersModule(),
 		copyFilterModule(),
+		gunzipModule(),
 		additionModule(),
 		charsetModule(),
 		ssiModule(),

@@ -78,6 +78,7 @@ type Conn struct {
 	mute     bool // the client is gone: nothing can be sent
 	first    [1]byte
 	headFrom int64
+	partial  atomic.Bool // a head has begun to arrive
 	state    atomic.Int32
 	step     func() bool
 }
@@ -209,6 +210,7 @@ func (c *Conn) patience() (time.Duration, bool) {
 		if c.headFrom == 0 {
 			c.headFrom = now
 		}
+		c.partial.Store(true)
 		if c.cfg.HeadTimeout <= 0 {
 			return 0, true
 		}
@@ -323,6 +325,9 @@ func (c *Conn) process() bool {
 			return true
 		}
 		c.headFrom = 0
+		if c.partial.Load() {
+			c.partial.Store(false)
+		}
 		if err != nil {
 			c.refuse(err)
 			return false

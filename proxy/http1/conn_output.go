@@ -194,6 +194,9 @@ func (c *Conn) Shutdown() {
 	}
 }
 
+// Reading says whether a head has begun to arrive. Safe from any goroutine.
+func (c *Conn) Reading() bool { return c.partial.Load() }
+
 // Closing reports whether Shutdown has been called.
 func (c *Conn) Closing() bool { return c.state.Load() == stateClosing }
 
