@@ -67,7 +67,7 @@ type lintRule struct {
 // same mistake, the more telling one comes first and the others look.
 func lintRules() []lintRule {
 	return slices.Concat(textRules(), securityRules(), headerRules(), accessRules(), serverRules(),
-		locationRules(), rewritingRules(), proxyRules(), retiredRules())
+		locationRules(), rewritingRules(), proxyRules(), retiredRules(), versionRules())
 }
 
 // LintOptions say what is looked for.
@@ -76,6 +76,8 @@ type LintOptions struct {
 	Rule func(id string) bool
 	// Offline opens no files that the configuration only names.
 	Offline bool
+	// Version is that of the nginx the file was written for; "" for today's.
+	Version string
 	// ConfDir is where relative paths of certificates begin.
 	ConfDir string
 }
@@ -84,6 +86,20 @@ type LintOptions struct {
 // to say, in reading order. known is what Load said about the file: where Lint
 // can name the rule, the place or a remedy of such a message, it does.
 func Lint(file *parser.File, known []*parser.Diagnostic, o LintOptions) []*parser.Diagnostic {
+	l := newLinter(file, known, o)
+	for _, r := range lintRules() {
+		if o.Rule == nil || o.Rule(r.id) {
+			l.rule = r.id
+			r.check(l)
+		}
+	}
+	l.placeKnown()
+	all := unignored(slices.Concat(known, l.found), newIgnores(file))
+	slices.SortStableFunc(all, func(a, b *parser.Diagnostic) int { return parser.Compare(place(a), place(b)) })
+	return all
+}
+
+func newLinter(file *parser.File, known []*parser.Diagnostic, o LintOptions) *linter {
 	l := &linter{
 		LintOptions: o, byName: map[string][]*use{}, levels: map[string]parser.Severity{},
 		patterns: map[patternKey]*pattern{}, finds: map[[2]*pattern]foundText{}, covers: map[[2]*pattern]bool{},
@@ -95,16 +111,7 @@ func Lint(file *parser.File, known []*parser.Diagnostic, o LintOptions) []*parse
 	}
 	l.known = known
 	l.define()
-	for _, r := range lintRules() {
-		if o.Rule == nil || o.Rule(r.id) {
-			l.rule = r.id
-			r.check(l)
-		}
-	}
-	l.placeKnown()
-	all := unignored(slices.Concat(known, l.found), newIgnores(file))
-	slices.SortStableFunc(all, func(a, b *parser.Diagnostic) int { return parser.Compare(place(a), place(b)) })
-	return all
+	return l
 }
 
 // linter is a configuration under inspection.

@@ -14,6 +14,7 @@ func retiredRules() []lintRule {
 		{"D001", (*linter).listenHTTP2},
 		{"D003", (*linter).serverPush},
 		{"D004", (*linter).staplingWithoutResponder},
+		{"D006", (*linter).listenDefault},
 	}
 }
 
@@ -27,6 +28,16 @@ func (l *linter) listenHTTP2() {
 				if d.Code == "" && d.At == u.End && d.Range == u.place(i) {
 					d.Code, d.Hint = l.rule, `remove the parameter and write "http2 on;" in the server (nginx 1.25.1)`
 				}
+			}
+		}
+	}
+}
+
+func (l *linter) listenDefault() {
+	for _, u := range l.all("listen") {
+		for i := range u.Args {
+			if i > 0 && u.arg(i) == "default" {
+				l.say(u.place(i), "write default_server", "\"default\" is the old name of default_server")
 			}
 		}
 	}

@@ -45,7 +45,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		serveCommand(), certsCommand(),
-		validateCommand(), explainCommand(), fmtCommand(), diffCommand(),
+		validateCommand(), explainCommand(), fmtCommand(), diffCommand(), migrateCommand(),
 		dumpCommand(), directivesCommand(), versionCommand(),
 	)
 	for _, s := range signals() {

@@ -25,6 +25,7 @@ type validation struct {
 	baseline      string
 	writeBaseline string
 	offline       bool
+	nginxVersion  string
 }
 
 func validateCommand() *cobra.Command {
@@ -50,6 +51,7 @@ func validateCommand() *cobra.Command {
 	flags.StringVar(&v.failOn, "fail-on", v.failOn, "least severity of findings that makes the exit status 3: error, warning or info")
 	flags.StringVar(&v.baseline, "baseline", "", "file of findings that are known and not reported")
 	flags.StringVar(&v.writeBaseline, "write-baseline", "", "write the findings to a file for --baseline")
+	flags.StringVar(&v.nginxVersion, "nginx-version", "", "note what has changed its meaning since a version of nginx, such as 1.22")
 	flags.BoolVar(&v.offline, "offline", false, "do not open certificate files and do not resolve names")
 	return cmd
 }
@@ -61,6 +63,9 @@ func (v *validation) run(cmd *cobra.Command, args []string) error {
 	}
 	if !slices.Contains([]string{"", "main", "http", "server"}, v.context) {
 		return fmt.Errorf("unknown context %q: main, http or server", v.context)
+	}
+	if strings.Trim(v.nginxVersion, "0123456789.") != "" {
+		return fmt.Errorf("%q is no version of nginx; write 1.22 or 1.22.1", v.nginxVersion)
 	}
 	names, err := expandFolders(args)
 	if err != nil {
@@ -186,7 +191,7 @@ func (v *validation) file(name string, stdin io.Reader) ([]*parser.Diagnostic, e
 	}
 	file := p.parse()
 	_, diags := p.load(file)
-	return proxy.Lint(file, diags, proxy.LintOptions{Rule: v.wants, Offline: v.offline, ConfDir: p.options.ConfDir}), nil
+	return proxy.Lint(file, diags, proxy.LintOptions{Rule: v.wants, Offline: v.offline, Version: v.nginxVersion, ConfDir: p.options.ConfDir}), nil
 }
 
 // process prepares for a configuration that is looked at and not served.

@@ -49,6 +49,7 @@ func TestValidateExitStatus(t *testing.T) {
 		return path
 	}
 	sound, warned := write("sound.conf", soundSite), write("warned.conf", warnedSite)
+	passed := write("passed.conf", "server { listen 8080; location / { proxy_pass http://127.0.0.1:9; } }\n")
 	noted, broken := write("noted.conf", notedSite), write("broken.conf", brokenSite)
 	for _, tt := range []struct {
 		args  []string
@@ -72,6 +73,9 @@ func TestValidateExitStatus(t *testing.T) {
 		{args: []string{"-"}, stdin: "", code: 1, want: "error"},
 		{args: []string{"-"}, stdin: "\x7fELF\x02\x01\x00\x00\xff\xfe{{{;;;", code: 1, want: "error"},
 		{args: []string{"-"}, stdin: "server {\n listen 80;\n location / {", code: 1, want: "never closed"},
+		{args: []string{passed, "--nginx-version", "1.22"}, want: "note[V001]"},
+		{args: []string{passed, "--nginx-version", "1.31.5"}, want: "the file can be served\n"},
+		{args: []string{passed, "--nginx-version", "new"}, code: 2},
 		{args: []string{sound, "--format", "xml"}, code: 2, want: "unknown format"},
 		{args: []string{sound, "--fail-on", "x"}, code: 2},
 		{args: []string{sound, "--context", "x"}, code: 2},

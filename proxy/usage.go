@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+
+	"proxyctl/parser"
+)
+
+// DirectiveUse is how a configuration uses one directive, and how it would be
+// served here.
+type DirectiveUse struct {
+	Name   string `json:"name"`
+	Module string `json:"module,omitempty"`
+	Count  int    `json:"count"`
+	First  string `json:"first"` // "file:line"
+	// Outcome is exact, no effect, unsupported or unknown.
+	Outcome string `json:"outcome"`
+	// Reason says why it needs do nothing, or what is missing.
+	Reason string `json:"reason,omitempty"`
+	// Security tells directives without which strangers could do more.
+	Security bool `json:"security,omitempty"`
+}
+
+// The outcomes.
+const (
+	OutcomeExact       = "exact"
+	OutcomeNoEffect    = "no effect"
+	OutcomeUnsupported = "unsupported"
+	OutcomeUnknown     = "unknown"
+)
+
+// Usage lists the directives of a configuration, what cannot be served first.
+func Usage(file *parser.File) []DirectiveUse {
+	commands := commandsByName()
+	byKey := map[string]*DirectiveUse{}
+	var order []string
+	survey(file, commands).walk(func(u *use) {
+		if u.in.in == 0 || u.Name.Range.IsZero() {
+			return // a line of a map and the like
+		}
+		key := u.Name.Value
+		if u.row != nil {
+			key += " " + u.row.module
+		}
+		d := byKey[key]
+		if d == nil {
+			d = usageOf(u, commands)
+			byKey[key] = d
+			order = append(order, key)
+		}
+		d.Count++
+	})
+	out := make([]DirectiveUse, 0, len(order))
+	for _, key := range order {
+		out = append(out, *byKey[key])
+	}
+	rank := map[string]int{OutcomeUnknown: 0, OutcomeUnsupported: 1, OutcomeNoEffect: 2, OutcomeExact: 3}
+	slices.SortStableFunc(out, func(a, b DirectiveUse) int { return rank[a.Outcome] - rank[b.Outcome] })
+	return out
+}
+
+func usageOf(u *use, commands map[string][]*Command) *DirectiveUse {
+	d := &DirectiveUse{Name: u.Name.Value, First: linePlace(u.Name.Range), Outcome: OutcomeExact, Security: isGuard(u.Name.Value)}
+	switch {
+	case u.row == nil && commands[d.Name] != nil:
+		d.Outcome, d.Reason = OutcomeUnknown, "nginx does not allow it in this block"
+	case u.row == nil:
+		d.Outcome, d.Module = OutcomeUnknown, foreignModule(d.Name)
+		d.Reason = "nginx has no such directive"
+		if d.Module != "" {
+			d.Reason = "of a module that is not nginx's own"
+		}
+		if code, hint := retired(u.Name); code != "" {
+			d.Reason = hint
+		}
+	default:
+		d.Module, d.Reason = u.row.module, u.row.Reason
+		switch u.row.Status {
+		case NoEffect:
+			d.Outcome = OutcomeNoEffect
+		case Unsupported:
+			d.Outcome = OutcomeUnsupported
+		case Served:
+		}
+	}
+	return d
+}
+
+// isGuard tells the directives that keep somebody out.
+func isGuard(name string) bool {
+	for _, prefix := range []string{"auth_", "limit_", "secure_link", "ssl_verify", "ssl_client_cert", "ssl_crl", "modsecurity", "naxsi", "BasicRule", "valid_referers"} {
+		if strings.HasPrefix(name, prefix) {
+			return !strings.HasPrefix(name, "limit_rate")
+		}
+	}
+	return name == "allow" || name == "deny" || name == "satisfy" || name == "internal"
+}
+
+// foreignModule names the module behind a directive that is not nginx's own.
+func foreignModule(name string) string {
+	for _, m := range [][2]string{
+		{"more_", "headers-more"},
+		{"brotli", "brotli"},
+		{"zstd", "zstd"},
+		{"vhost_traffic_status", "vts"},
+		{"modsecurity", "ModSecurity"},
+		{"geoip2", "geoip2"},
+		{"js_", "njs"},
+		{"lua_", "lua"},
+		{"pagespeed", "pagespeed"},
+		{"rtmp", "rtmp"},
+		{"nchan_", "nchan"},
+		{"naxsi", "naxsi"},
+		{"auth_jwt", "nginx Plus: auth_jwt"},
+		{"auth_oidc", "nginx Plus: oidc"},
+		{"health_check", "nginx Plus: health checks"},
+		{"status_zone", "nginx Plus: status"},
+		{"zone_sync", "nginx Plus: zone_sync"},
+		{"keyval", "nginx Plus: keyval"},
+		{"session_log", "nginx Plus: session_log"},
+		{"fancyindex", "fancyindex"},
+		{"echo", "echo"},
+		{"upload_progress", "upload-progress"},
+		{"dav_ext_", "dav-ext"},
+		{"passenger_", "Passenger"},
+		{"auth_pam", "auth-pam"},
+		{"auth_ldap", "auth-ldap"},
+		{"proxy_cache_purge", "cache-purge"},
+		{"set_misc", "set-misc"},
+		{"opentracing", "opentracing"},
+		{"otel_", "otel"},
+	} {
+		if strings.HasPrefix(name, m[0]) {
+			return m[1]
+		}
+	}
+	if strings.Contains(name, "_by_lua") {
+		return "lua"
+	}
+	return ""
+}
