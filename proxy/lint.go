@@ -131,12 +131,13 @@ type linter struct {
 	captures map[string][]capture // named groups
 }
 
-// all gives the statements of some names, in reading order for each name.
+// all gives the well-formed statements of some names, in reading order for each
+// name.
 func (l *linter) all(names ...string) []*use {
 	var out []*use
 	for _, n := range names {
 		for _, u := range l.byName[n] {
-			if u.row != nil {
+			if u.row != nil && u.row.Args.Allows(len(u.Args)) && u.row.Block == (u.body != nil) {
 				out = append(out, u)
 			}
 		}
@@ -195,7 +196,7 @@ func (u *use) whole() parser.Range {
 
 // place is that of an argument, or of the name where there is none.
 func (u *use) place(i int) parser.Range {
-	if i < len(u.Args) && !u.Args[i].Range.IsZero() {
+	if i >= 0 && i < len(u.Args) && !u.Args[i].Range.IsZero() {
 		return u.Args[i].Range
 	}
 	return u.Name.Range

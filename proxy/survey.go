@@ -183,9 +183,9 @@ func (s *scope) around(in Context) *scope {
 	return nil
 }
 
-// arg gives the value of an argument, "" beyond the last.
+// arg gives the value of an argument, "" where there is none.
 func (u *use) arg(i int) string {
-	if i < len(u.Args) {
+	if i >= 0 && i < len(u.Args) {
 		return u.Args[i].Value
 	}
 	return ""
