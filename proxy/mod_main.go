@@ -25,6 +25,7 @@ type mainConf struct {
 	MasterProcess   bool
 	User, Group     string // "" when nobody is to be changed to
 	UID, GID        int    // -1: stay who we are
+	Groups          []int  // of User, with GID in the place of its own
 	WorkerProcesses int
 	// WorkerConnections is how many connections a worker of nginx may have;
 	// here the process may have that many times WorkerProcesses from clients.
@@ -225,6 +226,13 @@ func (m *mainConf) become(name, group string) error {
 	m.User, m.Group = name, group
 	m.UID, _ = strconv.Atoi(u.Uid)
 	m.GID, _ = strconv.Atoi(g.Gid)
+	m.Groups = []int{m.GID}
+	ids, _ := u.GroupIds()
+	for _, id := range ids {
+		if n, err := strconv.Atoi(id); err == nil && id != u.Gid && n != m.GID {
+			m.Groups = append(m.Groups, n)
+		}
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (r *Runtime) DropRights() error {
 		return nil
 	}
 	m := &t.Main
-	if err := syscall.Setgroups([]int{m.GID}); err != nil {
+	if err := syscall.Setgroups(m.Groups); err != nil {
 		return errorWithCode("setgroups() failed", err)
 	}
 	if err := syscall.Setresgid(m.GID, m.GID, 0); err != nil {
@@ -33,6 +33,21 @@ func (r *Runtime) DropRights() error {
 	}
 	if err := syscall.Setresuid(m.UID, m.UID, 0); err != nil {
 		return errorWithCode("setuid() failed", err)
+	}
+	r.rights = &rights{m.UID, m.GID}
+	return nil
+}
+
+// rights are the account that requests are served as.
+type rights struct{ uid, gid int }
+
+// sameRights refuses a reload that would change the account.
+//
+// Unlike nginx, whose workers are new processes: to change it, all threads
+// would have to be root for a moment, those that serve requests too.
+func (r *Runtime) sameRights(m *mainConf) error {
+	if now := r.rights; now != nil && *now != (rights{m.UID, m.GID}) {
+		return errors.New("the \"user\" directive cannot change while the server runs: restart it")
 	}
 	return nil
 }

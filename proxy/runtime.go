@@ -36,7 +36,8 @@ type Runtime struct {
 	mu     sync.Mutex // one Start, Reload, Pause, Shutdown or Stop at a time
 	bound  map[string]*boundSocket
 	paused context.CancelFunc // ends the wait for the last connection; nil while serving
-	heir   bool               // another process has the sockets too and keeps their files
+	heir   atomic.Bool        // another process has the sockets too and keeps their files
+	rights *rights            // what DropRights has left; nil before
 	ended  bool
 }
 
@@ -140,6 +141,10 @@ func (r *Runtime) Reload(t *Table) error {
 		return errors.New("the server does not run")
 	}
 	old.Main.ErrorLog.logf(logNotice, "reconfiguring")
+	if err := r.sameRights(&t.Main); err != nil {
+		t.release()
+		return err
+	}
 	if err := t.inheritLimits(old); err != nil {
 		old.Main.ErrorLog.logf(logEmerg, "%v", err)
 		t.release()
@@ -288,7 +293,7 @@ func (r *Runtime) closeSockets() {
 		for key, b := range r.bound {
 			delete(r.bound, key)
 			b.close()
-			if theirs := r.heir || b.inherited && os.Getppid() == h.parent; !theirs {
+			if theirs := r.heir.Load() || b.inherited && os.Getppid() == h.parent; !theirs {
 				b.remove()
 			}
 		}

@@ -61,6 +61,11 @@ func TestAccount(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(d.dir, "s")); err == nil {
 		t.Error("the file of a socket is left after a reload")
 	}
+	d.configure("user root; events {}")
+	if err := sendSignal(filepath.Join(d.dir, "logs/nginx.pid"), "reload"); err == nil || !strings.Contains(err.Error(), `"user" directive cannot change`) {
+		t.Errorf("another account: %v", err)
+	}
+	d.configure(conf)
 	log := filepath.Join(d.dir, "logs/access.log")
 	if err := os.Rename(log, log+".1"); err != nil {
 		t.Fatal(err)

@@ -80,7 +80,7 @@ func runScripts(t *testing.T, installed string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":   scriptStart,
 			"signal":  scriptSignal,
-			"wait":    scriptWait,
+			"ended":   scriptEnded,
 			"backend": scriptBackend,
 			"send":    scriptSend,
 			"get":     scriptGet,
@@ -206,7 +206,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var out bytes.Buffer
 	cmd := exec.Command(program, "-p", dir, "-c", filepath.Join(dir, conf), "-e", filepath.Join(dir, "logs/error.log"), "-g", globals)
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &out, dir
 	ts.Check(cmd.Start())
 	h.server, h.exited, h.conf = cmd, make(chan error, 1), conf
 	go func() { h.exited <- cmd.Wait() }()
@@ -252,7 +252,7 @@ func scriptRun(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.Command(h.program(ts), append([]string{"-p", dir, "-e", "logs/error.log"}, args...)...)
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, dir
 	err := cmd.Run()
 	fmt.Fprint(ts.Stdout(), h.restore(out.String()))
 	fmt.Fprint(ts.Stderr(), h.restore(errs.String()))
@@ -302,8 +302,8 @@ func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(harnessOf(ts).server.Process.Signal(sig))
 }
 
-// wait: until the server has ended.
-func scriptWait(ts *testscript.TestScript, _ bool, _ []string) {
+// ended: waits until the server has ended, with status 0.
+func scriptEnded(ts *testscript.TestScript, _ bool, _ []string) {
 	h := harnessOf(ts)
 	select {
 	case err := <-h.exited:

@@ -363,6 +363,7 @@ func TestUpgradeFails(t *testing.T) {
 			if got := d.ask("/"); got != "answer" {
 				t.Errorf("afterwards: %q", got)
 			}
+			time.Sleep(50 * time.Millisecond) // nginx renames the file before it is ready to try again
 		}
 		d.awaitLog("execve() failed while executing new binary process")
 	})
