@@ -1,11 +1,13 @@
 package sock
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,19 +42,20 @@ func (d *Dialer) Dial(network, address string) (*Conn, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	err = d.prepare(fd, family)
+	waiting := false
 	if err == nil {
-		err = unix.Connect(fd, to)
-		if err != nil && !inProgress(err) {
-			err = os.NewSyscallError("connect", err)
+		e := connect(fd, to)
+		if waiting = inProgress(e); !waiting && e != 0 {
+			err = os.NewSyscallError("connect", e)
 		}
 	}
-	if err != nil && !inProgress(err) {
+	if err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
 	c := New(&dialed{File: os.NewFile(uintptr(fd), ""), network: network}, d.Sweeper)
-	if err != nil {
-		if err = c.connected(to, d.Timeout); err != nil {
+	if waiting {
+		if err := c.connected(to, d.Timeout); err != nil {
 			_ = c.Close()
 			return nil, err
 		}
@@ -80,35 +83,40 @@ func (d *Dialer) prepare(fd, family int) error {
 		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	}
 	from, _ := inetAddr(d.Local)
-	return os.NewSyscallError("bind", unix.Bind(fd, from))
+	if e := bind(fd, from); e != 0 {
+		return os.NewSyscallError("bind", e)
+	}
+	return nil
 }
 
 // connected waits until a connection that has been started is there: a second
 // connect(2) tells. Over the loopback interface it is there at once.
-func (c *Conn) connected(to unix.Sockaddr, timeout time.Duration) error {
+func (c *Conn) connected(to []byte, timeout time.Duration) error {
 	c.SetTimeout(timeout)
 	c.begin(&c.writes)
-	var state error
+	var e syscall.Errno
 	err := c.wait(&c.writes, c.raw.Write, func(fd uintptr) bool {
-		state = unix.Connect(int(fd), to)
-		return !inProgress(state)
+		e = connect(int(fd), to)
+		return !inProgress(e)
 	})
 	c.writes.deadline.Store(0)
 	c.SetTimeout(0)
-	if err == nil && state != nil && !errors.Is(state, unix.EISCONN) {
-		err = os.NewSyscallError("connect", state)
+	if err == nil && e != 0 && e != unix.EISCONN {
+		err = os.NewSyscallError("connect", e)
 	}
 	return err
 }
 
-func inProgress(err error) bool {
-	return errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EALREADY) || errors.Is(err, unix.EINTR)
-}
+func inProgress(e syscall.Errno) bool { return e == unix.EINPROGRESS || e == unix.EALREADY }
 
-// sockaddr reads an address as the system takes it.
-func sockaddr(network, address string) (to unix.Sockaddr, family int, err error) {
+// sockaddr encodes an address as the system takes it.
+func sockaddr(network, address string) (to []byte, family int, err error) {
 	if network == "unix" {
-		return &unix.SockaddrUnix{Name: address}, unix.AF_UNIX, nil
+		if len(address) >= len(unix.RawSockaddrUnix{}.Path) {
+			return nil, 0, os.NewSyscallError("connect", unix.ENAMETOOLONG)
+		}
+		to = binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX)
+		return append(append(to, address...), 0), unix.AF_UNIX, nil
 	}
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -118,11 +126,18 @@ func sockaddr(network, address string) (to unix.Sockaddr, family int, err error)
 	return to, family, nil
 }
 
-func inetAddr(a netip.AddrPort) (unix.Sockaddr, int) {
+func inetAddr(a netip.AddrPort) (addr []byte, family int) {
 	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, unix.AF_INET
+		addr = binary.NativeEndian.AppendUint16(make([]byte, 0, unix.SizeofSockaddrInet4), unix.AF_INET)
+		ip := a.Addr().As4()
+		addr = append(binary.BigEndian.AppendUint16(addr, a.Port()), ip[:]...)
+		return addr[:unix.SizeofSockaddrInet4], unix.AF_INET
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}, unix.AF_INET6
+	addr = binary.NativeEndian.AppendUint16(make([]byte, 0, unix.SizeofSockaddrInet6), unix.AF_INET6)
+	addr = binary.BigEndian.AppendUint16(addr, a.Port())
+	ip := a.Addr().As16()
+	addr = append(append(addr, 0, 0, 0, 0), ip[:]...)
+	return addr[:unix.SizeofSockaddrInet6], unix.AF_INET6
 }
 
 // dialed is a connected socket as a net.Conn. Its addresses are looked up only

@@ -14,9 +14,21 @@ func read(fd int, p []byte) (int, syscall.Errno) { return transferBytes(unix.SYS
 // write calls write(2), again when a signal came in between.
 func write(fd int, p []byte) (int, syscall.Errno) { return transferBytes(unix.SYS_WRITE, fd, p) }
 
-// transferBytes makes the system call without telling the scheduler. The
-// descriptors never block, so there is nothing that the scheduler could do
-// meanwhile, and telling it costs 8 % of a request and its answer over loopback
+// connect calls connect(2) for an address as sockaddr encodes it.
+func connect(fd int, to []byte) syscall.Errno {
+	_, e := transferBytes(unix.SYS_CONNECT, fd, to)
+	return e
+}
+
+// bind calls bind(2) likewise.
+func bind(fd int, from []byte) syscall.Errno {
+	_, e := transferBytes(unix.SYS_BIND, fd, from)
+	return e
+}
+
+// transferBytes makes a system call for a descriptor and bytes, without telling
+// the scheduler. The descriptors never block, so there is nothing that the
+// scheduler could do meanwhile, and telling it costs 8 % of a request and its answer over loopback
 // (BenchmarkPingPong, against unix.Read and unix.Write). This is the one use of
 // unsafe: the address of a slice, for the kernel, with that slice's length.
 func transferBytes(call uintptr, fd int, p []byte) (int, syscall.Errno) {
