@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"proxyctl/proxy/http1"
@@ -105,9 +106,11 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 		x.Logf(logInfo, "%s while %s", bad.Reason, refusedWhile(req, bad))
 		return Code(bad.Status)
 	}
+	before := x.server
 	if code := x.chooseServer(); code != OK {
 		return code
 	}
+	x.dropFields(before)
 	if x.trace != nil {
 		x.trace.server(x)
 	}
@@ -128,6 +131,30 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 		return 405
 	}
 	return x.readEarlyBody()
+}
+
+// dropFields takes the fields with invalid names out of the request
+// (ignore_invalid_headers). As in nginx, what the server says counts from the
+// Host field on, and before it what the server says that was known until then.
+func (x *Exchange) dropFields(before *Server) {
+	fields, core := x.Req.Fields, &before.Level.Conf.Core
+	if !slices.ContainsFunc(fields, func(f http1.Field) bool { return f.Odd }) {
+		return
+	}
+	kept := fields[:0]
+	for i := range fields {
+		f := &fields[i]
+		if f.ID == http1.Host {
+			core = &x.server.Level.Conf.Core
+		}
+		if f.Odd && core.IgnoreInvalidHeaders && (!f.Underscore || !core.Underscores) {
+			x.Logf(logInfo, "client sent invalid header line: \"%s: %s\" while reading client request headers", f.Name, f.Value)
+			continue
+		}
+		kept = append(kept, *f)
+	}
+	clear(fields[len(kept):])
+	x.Req.Fields = kept
 }
 
 // refusedWhile says what nginx was doing when it refused a head: reading the

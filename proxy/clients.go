@@ -2,8 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -271,6 +274,9 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	}
 	r.clients.add(c)
 	defer r.clients.remove(c)
+	if tcp, ok := nc.(*net.TCPConn); ok && !c.endpoint.fallback.Level.Conf.Core.TCPNoDelay {
+		_ = tcp.SetNoDelay(false)
+	}
 	s := sock.New(nc, r.sweeper)
 	c.sock = s
 	c.life.onEnd(nil, s.Abort) // a handshake is let through to its request
@@ -309,6 +315,25 @@ func (c *client) servePlain(s *sock.Conn, read []byte) {
 	c.life.http1.Store(conn)
 	c.life.onEnd(conn.Shutdown, conn.Abort)
 	conn.Serve()
+	c.logEnd(conn)
+}
+
+// logEnd logs why a connection ended while no request was on its way.
+func (c *client) logEnd(conn *http1.Conn) {
+	const waiting = "waiting for request"
+	err := conn.Ended()
+	switch first := conn.Requests == 0; {
+	case err == nil:
+	case !first && !errors.Is(err, os.ErrDeadlineExceeded):
+		c.logBare(logInfo, errorWithCode("client "+c.address()+" closed keepalive connection", err).Error())
+	case !first:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.logf(logInfo, waiting, "client timed out (110: Connection timed out)")
+	case errors.Is(err, io.EOF):
+		c.logf(logInfo, waiting, "client closed connection")
+	default:
+		c.logf(logInfo, waiting, "%v", errorWithCode("recv() failed", err))
+	}
 }
 
 // config gives what the connections of the endpoint have in common, made at

@@ -317,15 +317,25 @@ func (c *client) logf(level logLevel, action, format string, a ...any) {
 	if e == nil || level > e.most {
 		return
 	}
+	text := fmt.Appendf(nil, format, a...)
+	if action != "" {
+		text = append(append(text, " while "...), action...)
+	}
+	text = append(append(text, ", client: "...), c.address()...)
+	text = append(append(text, ", server: "...), c.endpoint.address...)
+	c.logBare(level, string(text))
+}
+
+// logBare logs a message about a connection with nothing but its number.
+func (c *client) logBare(level logLevel, text string) {
+	e := c.endpoint.fallback.Level.Conf.Core.ErrorLog
+	if e == nil || level > e.most {
+		return
+	}
 	b := lines.Get().(*line)
 	times := e.logs.clock.at(time.Now())
 	b.begin(times, level, c.id)
-	b.buf = fmt.Appendf(b.buf, format, a...)
-	if action != "" {
-		b.buf = append(append(b.buf, " while "...), action...)
-	}
-	b.buf = append(append(b.buf, ", client: "...), c.address()...)
-	b.buf = append(append(b.buf, ", server: "...), c.endpoint.address...)
+	b.buf = append(b.buf, text...)
 	b.end()
 	e.write(b, level, times)
 	b.free()

@@ -28,7 +28,6 @@ type coreConf struct {
 	SendTimeout          time.Duration
 	ResetTimedOut        bool
 	TCPNoDelay           bool
-	TCPNoPush            bool
 	LingeringClose       int
 	LingeringTime        time.Duration
 	LingeringTimeout     time.Duration
@@ -121,7 +120,8 @@ func initCore(c *Conf) {
 		MaxBodySize: 1 << 20, BodyBuffer: 16 << 10, BodyTimeout: 60 * time.Second,
 		ServerTokens: tokensOn, ChunkedTransferEncoding: true, AbsoluteRedirect: true, PortInRedirect: true,
 		MSIEPadding: true, Satisfy: satisfyAll, Types: defaultTypes(), DefaultType: "text/plain",
-		ETag: true, IfModifiedSince: imsExact, MaxRanges: math.MaxInt32, LogNotFound: true,
+		Sendfile: true, // Unlike nginx, where it has to be turned on.
+		ETag:     true, IfModifiedSince: imsExact, MaxRanges: math.MaxInt32, LogNotFound: true,
 		SubrequestBuffer: 4 << 10,
 		Gzip:             gzipConf{Version: 1, Proxied: gzipProxiedOff}, ErrorLog: c.Main.ErrorLog,
 		Names: nameService{timeout: defaultResolverTimeout},
@@ -211,7 +211,7 @@ func coreCommands() []Command {
 		Flag(Command{Name: "log_not_found", In: inHTTPLevels, Default: "on", Doc: "Logs files that do not exist."}, func(c *Conf) *bool { return &c.Core.LogNotFound }),
 		Flag(Command{Name: "log_subrequest", In: inHTTPLevels, Default: "off", Doc: "Logs subrequests."}, func(c *Conf) *bool { return &c.Core.LogSubrequest }),
 		Size(Command{Name: "subrequest_output_buffer_size", In: inHTTPLevels, Default: "4k", Doc: "Sets how large the answer of a subrequest may be that is kept in memory."}, func(c *Conf) *int64 { return &c.Core.SubrequestBuffer }),
-		Flag(Command{Name: "sendfile", In: inHTTPLevels | InLocationIf, Default: "off", Doc: "Sends files by sendfile(2)."}, func(c *Conf) *bool { return &c.Core.Sendfile }),
+		Flag(Command{Name: "sendfile", In: inHTTPLevels | InLocationIf, Default: "on", Doc: "Sends files by sendfile(2)."}, func(c *Conf) *bool { return &c.Core.Sendfile }),
 	}
 	rows = append(rows, resolverRows()...)
 	return append(append(rows, gzipCoreCommands()...), coreTuning()...)

@@ -139,6 +139,9 @@ func (x *Exchange) streamBody() (bool, Code) {
 	if data, ok := x.stream.buffered(); ok {
 		return false, x.takeArrived(data, false)
 	}
+	if code := x.checkArrived(); code != OK {
+		return false, code
+	}
 	x.admitBody(false)
 	return true, OK
 }
@@ -216,7 +219,8 @@ func (x *Exchange) countBody(n int) Code {
 	return OK
 }
 
-// bodyFailed tells why the client's body ended early.
+// bodyFailed tells why the client's body ended early. A client that has gone is
+// not answered.
 func (x *Exchange) bodyFailed(err error) Code {
 	x.keepAlive = false
 	if code := x.bodyRefused(err); code != 0 {
@@ -224,14 +228,17 @@ func (x *Exchange) bodyFailed(err error) Code {
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		x.Logf(logInfo, "client timed out (110: Connection timed out) while reading client request body")
 		return 408
-	case errors.Is(err, io.ErrUnexpectedEOF) || errnoOf(err) != 0:
-		x.Logf(logInfo, "client prematurely closed connection while reading client request body")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		x.Logf(logInfo, "client prematurely closed connection")
+	case errnoOf(err) != 0:
+		x.Logf(logInfo, "%v", errorWithCode("recv() failed", err))
 	default:
-		x.Logf(logError, "client sent invalid chunked body while reading client request body")
+		x.Logf(logError, "client sent invalid chunked body")
+		return 400
 	}
-	return 400
+	x.Out.Status = 400
+	return Abort
 }
 
 // bodyToFile begins the file with what is in memory.
@@ -282,10 +289,24 @@ func (x *Exchange) restToFile(buf []byte) Code {
 
 // discardBody says that nobody wants the body: the connection skips it, or
 // closes when it is too long for that (ngx_http_discard_request_body).
-func (x *Exchange) discardBody() {
-	if !x.bodyRead {
-		x.bodyRead, x.body.discarded = true, true
+//
+// It returns 400 when what has come of the body is malformed.
+func (x *Exchange) discardBody() Code {
+	if x.bodyRead {
+		return OK
 	}
+	x.bodyRead, x.body.discarded = true, true
+	return x.checkArrived()
+}
+
+// checkArrived refuses a body when what has come of it is malformed.
+func (x *Exchange) checkArrived() Code {
+	if s, ok := x.stream.(*http1Stream); !ok || !s.conn.Malformed() {
+		return OK
+	}
+	x.Logf(logError, "client sent invalid chunked body")
+	x.keepAlive = false
+	return 400
 }
 
 // bodyTemp is client_body_temp_path.

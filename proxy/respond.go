@@ -158,7 +158,9 @@ func (x *Exchange) SendHead() Code {
 
 // SendText answers with a whole body of text in memory.
 func (x *Exchange) SendText(status int, contentType, body []byte) Code {
-	x.discardBody()
+	if code := x.discardBody(); code != OK {
+		return code
+	}
 	x.Out.Status = status
 	x.Out.ContentType, x.Out.typeLength = contentType, 0
 	x.Out.ContentLength = int64(len(body))

@@ -295,7 +295,9 @@ func (r *returnAnswer) run(x *Exchange) (Code, bool) {
 	if r.status >= 400 && r.text == nil {
 		return Code(r.status), true
 	}
-	x.discardBody()
+	if code := x.discardBody(); code != OK {
+		return code, true
+	}
 	x.Out.Status = r.status
 	var b []byte
 	if r.text != nil {

@@ -23,6 +23,9 @@ func (c *client) serveHTTP1(conn *http1.Conn) {
 	s.before, s.headSize = conn.BytesOut, 0
 	x := c.serve(&conn.Req, s, conn.KeepAlive, refusal(conn.Err))
 	conn.KeepAlive = x.keepAlive
+	if x.failed && x.loc.Conf.Core.ResetTimedOut && (conn.TimedOut() || x.Out.Status == 444) {
+		conn.Reset()
+	}
 	x.release()
 	s.pipelined = conn.Pipelined()
 }

@@ -143,6 +143,7 @@ func (c *client) serveTLS(nc *sock.Conn) {
 	c.http1 = http1Stream{client: c, conn: hc}
 	c.life.onEnd(hc.Shutdown, hc.Abort)
 	hc.Serve()
+	c.logEnd(hc)
 }
 
 // maxRecord is the most that a record of TLS can hold.

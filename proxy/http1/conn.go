@@ -7,11 +7,13 @@ package http1
 
 import (
 	"errors"
-	"io"
+	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"proxyctl/proxy/sock"
@@ -68,11 +70,14 @@ type Conn struct {
 	bodyAt    int    // where the buffer is free for a chunked body; 0: not known
 	spare     *input // holds what follows a head that left no such room
 	expecting bool   // the client waits for 100 Continue
+	malformed bool   // the body is
 
 	bodyTimeout, sendTimeout time.Duration
 
 	slow     bool // the request needs reads: it is served outside of Loop
 	done     bool
+	ended    error // why, when no request was on its way
+	timedOut bool
 	hijacked bool
 	sent     bool // something of the answer is on the wire
 	mute     bool // the client is gone: nothing can be sent
@@ -350,6 +355,7 @@ func (c *Conn) begin() {
 	c.Requests++
 	c.KeepAlive = !r.Close && (r.Minor >= 1 || r.KeepAlive) && c.state.Load() != stateClosing
 	c.body, c.ready, c.left, c.wire, c.expecting = noBody, nil, 0, 0, r.Expect100
+	c.malformed = false
 	if r.Chunked || r.ContentLength > 0 {
 		c.beginBody()
 	}
@@ -399,22 +405,42 @@ func (c *Conn) refuse(err error) {
 // it either.
 func (c *Conn) broken(err error) {
 	c.done = true
-	if c.start == c.end || c.sock.Aborted() || c.in == nil {
+	if c.sock.Aborted() {
 		return
 	}
-	reason := &ParseError{400, "client prematurely closed connection"}
+	if c.start == c.end || c.in == nil {
+		c.ended = err
+		return
+	}
+	status := 400
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		status, c.timedOut = 408, true
+	}
+	if len(c.Req.Line) == 0 {
+		line := firstLine(c.buf[c.start:c.end])
+		c.Req.Reset()
+		c.Req.Line = line
+	}
+	c.mute = true
+	c.refuse(&ParseError{status, lostReason(err)})
+}
+
+// lostReason words, as nginx does, why nothing more comes from a client.
+func lostReason(err error) string {
+	var e syscall.Errno
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		reason = &ParseError{408, "client timed out"}
-	case !errors.Is(err, io.EOF):
-		reason.Reason = "client closed connection: " + err.Error()
+		return "client timed out (110: Connection timed out)"
+	case errors.As(err, &e):
+		return fmt.Sprintf("recv() failed (%d: %s)", int(e), capital(e.Error()))
 	}
-	line := c.Req.Line
-	if len(line) == 0 {
-		line = firstLine(c.buf[c.start:c.end])
-	}
-	c.Req.Reset()
-	c.Req.Line = line
-	c.mute = true
-	c.refuse(reason)
+	return "client prematurely closed connection"
 }
+
+// capital begins the text of a system error as the C library does.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// Ended gives the reason why the connection ended while no request was on its
+// way: io.EOF, os.ErrDeadlineExceeded, or what reading failed with; nil when
+// something else ended it. To be called after Serve.
+func (c *Conn) Ended() error { return c.ended }

@@ -64,6 +64,7 @@ func (c *Conn) gather(b []byte) bool {
 	for used < len(b) && !c.chunked.Done() {
 		_, n, err := c.chunked.Next(b[used:])
 		if err != nil {
+			c.malformed = true
 			break
 		}
 		used += n
@@ -96,6 +97,10 @@ func (c *Conn) Buffered() ([]byte, bool) {
 	c.body, c.ready = noBody, nil
 	return b, true
 }
+
+// Malformed says whether what had come of a chunked body when the request began
+// is malformed.
+func (c *Conn) Malformed() bool { return c.malformed }
 
 // BodyAtHand says whether ReadBody has something without waiting for the client.
 func (c *Conn) BodyAtHand() bool { return c.body == readyBody || c.body != noBody && c.start < c.end }
@@ -194,6 +199,7 @@ func (c *Conn) readSome(p []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
+	c.timedOut = c.timedOut || errors.Is(err, os.ErrDeadlineExceeded)
 	return 0, bodyError(err)
 }
 

@@ -58,8 +58,18 @@ func (c *Conn) write(p []byte) error {
 func (c *Conn) failed(err error) error {
 	if err != nil {
 		c.mute = true
+		c.timedOut = c.timedOut || errors.Is(err, os.ErrDeadlineExceeded)
 	}
 	return err
+}
+
+// TimedOut says whether the client did not read or send in time.
+func (c *Conn) TimedOut() bool { return c.timedOut }
+
+// Reset makes the connection end with a reset instead of being closed in order.
+func (c *Conn) Reset() {
+	c.mute = true
+	c.sock.Reset()
 }
 
 // TryFlush sends what the socket takes of Out without waiting; done says that
