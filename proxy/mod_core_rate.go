@@ -100,10 +100,20 @@ func (x *Exchange) writePaced(p []byte, last bool) error {
 // sleep waits; false: the connection is to end.
 func (x *Exchange) sleep(d time.Duration) bool {
 	const look = 100 * time.Millisecond
+	if d > 0 {
+		x.willWait()
+	}
 	for ; d > 0; d -= look {
 		time.Sleep(min(d, look))
-		if s, ok := x.stream.(*http1Stream); ok && s.conn.Aborted() {
-			return false
+		switch s := x.stream.(type) {
+		case *http1Stream:
+			if s.conn.Aborted() {
+				return false
+			}
+		case *http2Stream:
+			if s.st.Gone() {
+				return false
+			}
 		}
 	}
 	return true

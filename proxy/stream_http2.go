@@ -137,6 +137,14 @@ func (x *Exchange) admitBody(stored bool) {
 	}
 }
 
+// willWait says that the exchange is about to wait for something else than its
+// client: the connection may be this goroutine's to read.
+func (x *Exchange) willWait() {
+	if s, two := x.stream.(*http2Stream); two {
+		s.st.Wait()
+	}
+}
+
 // hijack fails: there are no tunnels in HTTP/2 without extended CONNECT.
 func (s *http2Stream) hijack() (rawConn, []byte, error) { return nil, nil, errors.ErrUnsupported }
 

@@ -176,6 +176,7 @@ func (x *Exchange) inBackground(uri, args []byte) error {
 // awaitBackground waits for the subrequests in the background.
 func (x *Exchange) awaitBackground() {
 	if x.inner.background != nil {
+		x.willWait()
 		x.inner.background.Wait()
 	}
 }

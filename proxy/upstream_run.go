@@ -277,6 +277,7 @@ func (x *Exchange) askServers(c *proxyConf) Code {
 		x.watchClient()
 		defer x.unwatchClient()
 	}
+	x.willWait()
 	for {
 		v := x.askServer(c)
 		if v.next == 0 {

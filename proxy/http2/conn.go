@@ -10,9 +10,13 @@ import (
 	"proxyctl/proxy/sock"
 )
 
-// Conn is the server's side of a connection. One goroutine, that of Serve,
-// reads; every stream has a worker's goroutine from the end of its head to the
-// end of its answer, and whoever has something to send writes for all.
+// Conn is the server's side of a connection. One goroutine reads; every stream
+// has a worker's goroutine from the end of its head to the end of its answer, and
+// whoever has something to send writes for all.
+//
+// A request that comes alone is answered by the reader itself, which spares
+// waking another goroutine. As soon as its handler has to wait for anything, or
+// takes long, a new goroutine reads on.
 type Conn struct {
 	cfg     *Config
 	handler Handler
@@ -35,9 +39,13 @@ type Conn struct {
 	fresh      int       // streams begun in this round
 	refused    int
 	priorities int // how many PRIORITY frames are tolerated yet
-	pauses     int // how often it was woken without a stream
+	fruitless  int // how often something came that began no stream
+	own        *Stream
+	relief     *time.Timer
 	requests   int
 	total      int64 // bytes of frames
+
+	over chan struct{} // closed when the connection is finished
 
 	mu         sync.Mutex
 	streams    map[uint32]*Stream
@@ -52,6 +60,7 @@ type Conn struct {
 	resize     bool  // the next block must say that the dynamic table has no room
 	leaving    bool  // GOAWAY was sent
 	dead       bool  // nothing can be sent any more
+	lent       bool  // the reader serves its own request; nobody reads
 	headUntil  int64 // when the head that is being read must be complete; 0: there is none
 	idleUntil  int64 // when the connection ends unless a stream begins; 0: never
 	began      int64
@@ -72,7 +81,7 @@ var inputs = sync.Pool{New: func() any { b := make([]byte, inputSize); return &b
 // is called from the goroutine of Serve.
 func NewConn(nc net.Conn, s *sock.Conn, cfg *Config, h Handler, note func(reason string)) *Conn {
 	c := &Conn{
-		cfg: cfg, handler: h, note: note, nc: nc, sock: s, streams: map[uint32]*Stream{},
+		cfg: cfg, handler: h, note: note, nc: nc, sock: s, streams: map[uint32]*Stream{}, over: make(chan struct{}),
 		recvWindow: maxWindow, sendWindow: defaultWindow, initWindow: defaultWindow, peerFrame: defaultFrameSize,
 		priorities: max(cfg.Streams, 100), began: s.Now(),
 	}
@@ -91,7 +100,6 @@ func NewConn(nc net.Conn, s *sock.Conn, cfg *Config, h Handler, note func(reason
 // Serve serves the connection to its end and closes it. read is what has been
 // read of it already.
 func (c *Conn) Serve(read []byte) {
-	defer c.finish()
 	c.sock.SetTimeout(0)
 	c.sock.SetWriteTimeout(c.cfg.SendTimeout)
 	c.idleUntil = c.ahead(c.cfg.HeadTimeout)
@@ -101,24 +109,107 @@ func (c *Conn) Serve(read []byte) {
 		n := copy((*c.in)[c.end:], read)
 		read = read[n:]
 		if !c.received(n) {
+			c.finish()
 			return
 		}
 	}
-	if c.pause() {
-		return
+	c.run()
+	<-c.over
+}
+
+// run reads until the connection ends, which it then finishes, or until another
+// goroutine reads on.
+func (c *Conn) run() {
+	if c.loop() {
+		c.finish()
+		close(c.over)
+	}
+}
+
+// loop reads and serves. False: another goroutine reads on.
+func (c *Conn) loop() bool {
+	if c.pause() && c.own == nil {
+		return true
 	}
 	for {
-		err := c.read()
-		if err == nil { // a round has ended the connection
-			return
+		var err error
+		if c.own == nil {
+			err = c.read()
 		}
-		if !c.goesOn(err) || c.pause() {
-			return
+		switch {
+		case c.own != nil:
+			if !c.serveOwn() {
+				return false
+			}
+		case err == nil || !c.goesOn(err): // err is nil when a round has ended the connection
+			return true
+		}
+		if c.pause() && c.own == nil {
+			return true
 		}
 	}
 }
 
-// read waits and reads until the connection ends or there is an error.
+// patience is how long the handler of a request that came alone may keep its
+// connection from being read.
+const patience = 20 * time.Millisecond
+
+// takeOwn says whether the reader itself is to answer: a request that came alone
+// and whole.
+func (c *Conn) takeOwn() bool {
+	if len(c.ready) != 1 || c.start < c.end || c.block.open {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.streams) != 1 || !c.ready[0].inClosed || c.dead {
+		return false
+	}
+	c.own = c.ready[0]
+	c.ready[0] = nil
+	c.ready = c.ready[:0]
+	c.lent = true
+	return true
+}
+
+// serveOwn answers the reader's own request. False: another goroutine reads on.
+func (c *Conn) serveOwn() bool {
+	s := c.own
+	c.own = nil
+	if c.relief == nil {
+		c.relief = time.AfterFunc(patience, c.relieve)
+	} else {
+		c.relief.Reset(patience)
+	}
+	s.serve()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	mine := c.lent
+	c.lent = false
+	if mine {
+		c.relief.Stop()
+	}
+	return mine
+}
+
+// relieve is readOn for those who do not hold c.mu.
+func (c *Conn) relieve() {
+	c.mu.Lock()
+	c.readOn()
+	c.mu.Unlock()
+}
+
+// readOn has a new goroutine read if the reader is about to wait in a handler;
+// the caller holds c.mu.
+func (c *Conn) readOn() {
+	if c.lent {
+		c.lent = false
+		go c.run()
+	}
+}
+
+// read waits and reads until the connection ends, there is an error, or the
+// reader has a request of its own.
 func (c *Conn) read() error {
 	if c.raw {
 		return c.sock.Loop(c.step)
@@ -188,8 +279,11 @@ func (c *Conn) received(n int) bool {
 	c.end += n
 	c.total += int64(n)
 	err := c.consume()
+	if c.fresh == 0 {
+		c.fruitless++
+	}
 	c.mu.Lock()
-	flood := (c.total+c.sent)/8 > c.payload+1<<20
+	flood := (c.total+c.sent)/8 > c.payload+1<<20 || len(c.streams) == 0 && c.fruitless > 10*max(c.cfg.Requests, 1)
 	c.mu.Unlock()
 	if err == nil && flood {
 		err = broken(NoError, "http2 flood detected")
@@ -228,22 +322,21 @@ func (c *Conn) lost() {
 }
 
 // pause ends a round of reading: the handlers of its requests begin, and what
-// the round itself has to say is sent. True: the connection is to end.
+// the round itself has to say is sent. True: the connection is to end, or c.own is
+// to be served.
 func (c *Conn) pause() bool {
-	c.startReady()
 	c.fresh = 0
 	if c.start == c.end && c.in != nil {
 		inputs.Put(c.in)
 		c.in = nil
 	}
-	c.flushSoon()
+	if c.takeOwn() {
+		return true
+	}
+	c.startReady()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.streams) == 0 {
-		if c.pauses++; c.pauses > 10*max(c.cfg.Requests, 1) {
-			c.goAway(NoError)
-		}
-	}
+	c.writeLater()
 	return !c.await()
 }
 

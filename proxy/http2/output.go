@@ -126,6 +126,14 @@ func (c *Conn) write() {
 	if c.writing || c.out == nil {
 		return
 	}
+	if c.lent {
+		if c.raw && c.tryWrite() || c.out == nil {
+			return
+		}
+		if c.raw || len(c.out.b) > turnSize {
+			c.readOn()
+		}
+	}
 	c.writing = true
 	if len(c.streams) > 1 { // others may be about to add something
 		c.mu.Unlock()
@@ -141,37 +149,31 @@ func (c *Conn) write() {
 	c.written.Signal()
 }
 
+// tryWrite writes as much as the socket takes. False: something is left.
+func (c *Conn) tryWrite() bool {
+	b := c.out.b
+	n, err := c.sock.TryWrite(b)
+	switch {
+	case err != nil:
+		c.die()
+		c.sock.Abort()
+	case n < len(b):
+		c.out.b = b[:copy(b, b[n:])]
+		return false
+	default:
+		c.drop()
+		c.signalQueue()
+	}
+	return true
+}
+
 // writeLater has what there is sent without waiting.
 func (c *Conn) writeLater() {
-	if c.writing || c.out == nil {
+	if c.writing || c.out == nil || c.raw && c.tryWrite() {
 		return
 	}
 	c.writing = true
-	if c.raw {
-		b := c.out.b
-		n, err := c.sock.TryWrite(b)
-		switch {
-		case err != nil:
-			c.writing = false
-			c.die()
-			c.sock.Abort()
-			return
-		case n == len(b):
-			c.writing = false
-			c.drop()
-			c.signalQueue()
-			return
-		}
-		c.out.b = b[:copy(b, b[n:])]
-	}
 	go c.writeRest()
-}
-
-// flushSoon is writeLater for those who do not hold c.mu.
-func (c *Conn) flushSoon() {
-	c.mu.Lock()
-	c.writeLater()
-	c.mu.Unlock()
 }
 
 // writeRest is a goroutine that writes until nothing is left.

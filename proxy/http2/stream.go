@@ -153,6 +153,7 @@ func (s *Stream) signal() {
 // wait gives the lock away until something has changed or the time has come.
 func (s *Stream) wait(until int64) error {
 	c := s.conn
+	c.readOn()
 	if until == 0 {
 		c.mu.Unlock()
 		<-s.wake
@@ -185,11 +186,23 @@ func (s *Stream) Watch(gone func()) {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.readOn() // whoever watches is about to wait
 	if s.dead {
 		gone()
 		return
 	}
 	s.gone = gone
+}
+
+// Wait says that the handler is about to wait for something else than the client:
+// the connection is read meanwhile.
+func (s *Stream) Wait() { s.conn.relieve() }
+
+// Gone says whether the client has reset the stream or has gone away.
+func (s *Stream) Gone() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.dead
 }
 
 // Unwatch ends Watch: gone neither runs nor will when it returns.
