@@ -745,3 +745,47 @@ func TestFloods(t *testing.T) {
 		})
 	}
 }
+
+// TestAllocations: requests of fields that the tables know cost no memory.
+func TestAllocations(t *testing.T) {
+	if racing {
+		t.Skip("the race detector allocates")
+	}
+	block := AppendField(AppendStatus(nil, 200), []byte("X-A"), []byte("b"))
+	body := []byte("hello")
+	cfg := testConfig()
+	cfg.Requests = 1 << 30
+	p := begin(t, cfg, func(s *Stream) {
+		_ = s.WriteHead(block, false)
+		_ = s.WriteData(body, 8<<10, true)
+		_ = s.Flush()
+	})
+	for range 3 { // settings and their acknowledgement
+		if f, err := p.ReadFrame(); err != nil || f.Header().Type == xhttp2.FramePing {
+			break
+		}
+		_ = p.WritePing(false, [8]byte{})
+	}
+	p.request(1, true, get("/", "x", "y")...)
+	for p.next() != `1 DATA "hello" end` {
+		continue
+	}
+	request := p.fields(get("/", "x", "y")...)
+	answer := make([]byte, headerSize+len(block)+headerSize+len(body))
+	frame := make([]byte, 0, 100)
+	id := uint32(1)
+	ask := func() {
+		id += 2
+		frame = append(appendHeader(frame[:0], len(request), frameHeaders, flagEndHeaders|flagEndStream, id), request...)
+		if _, err := p.nc.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(p.nc, answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(500, ask); n >= 1 {
+		t.Errorf("%v allocations a request", n)
+	}
+}

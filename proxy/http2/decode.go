@@ -15,7 +15,8 @@ type decoder struct {
 	table     int // that the other side may ask for
 	entries   []entry
 	scratch   []byte
-	begun     bool // the block has had a field
+	begun     bool  // the block has had a field
+	current   entry // that is being taken
 }
 
 // entry is a field of a table, and what has been found out about it.
@@ -127,7 +128,8 @@ func (d *decoder) decode(b []byte, arena *[]byte, take func(*entry) error) (rest
 		}
 		d.begun = true
 		if err == nil {
-			err = take(&e)
+			d.current = e
+			err = take(&d.current)
 		}
 		if err != nil {
 			return b, err

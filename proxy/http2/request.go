@@ -20,8 +20,11 @@ func about(reason string, b []byte) *http1.ParseError {
 }
 
 func parseError(err error) *http1.ParseError {
+	if err == nil {
+		return nil
+	}
 	var e *http1.ParseError
-	if err == nil || errors.As(err, &e) {
+	if errors.As(err, &e) {
 		return e
 	}
 	return refused(err.Error())
