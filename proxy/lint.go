@@ -168,6 +168,16 @@ func (l *linter) say(at parser.Range, hint, format string, args ...any) *finding
 	return (*finding)(d)
 }
 
+// past reports what counts for nginx before a version only: to others it is a
+// note.
+func (l *linter) past(version string, at parser.Range, hint, format string, args ...any) *finding {
+	d := l.say(at, hint, format, args...)
+	if l.Version == "" || !olderVersion(l.Version, version) {
+		d.Severity = parser.Note
+	}
+	return d
+}
+
 // adopt gives a message of Load about a statement the rule at work and a hint;
 // false when there was none without a rule.
 func (l *linter) adopt(u *use, hint string) *parser.Diagnostic {

@@ -144,7 +144,7 @@ func (l *linter) webSocketHeaders() {
 		case connection == nil:
 			l.say(upgrade.whole(), `proxy_set_header Connection "upgrade";`, "Upgrade is passed on without Connection: the upstream does not switch protocols")
 		case version == "":
-			l.say(u.whole(), "proxy_http_version 1.1;", "before nginx 1.29.7 requests go out as HTTP/1.0, which cannot upgrade: WebSockets fail there")
+			l.past("1.29.7", u.whole(), "proxy_http_version 1.1;", "before nginx 1.29.7 requests go out as HTTP/1.0, which cannot upgrade: WebSockets fail there")
 		case version == "1.0":
 			l.say(u.whole(), "proxy_http_version 1.1;", "HTTP/1.0 cannot upgrade: WebSockets fail")
 		}

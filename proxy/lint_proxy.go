@@ -106,6 +106,10 @@ func (l *linter) resolvedOnce() {
 		if strings.Contains(u.arg(0), "$") || t.host == "unix" || t.host == "" || known[lower(t.host)] != nil || isIP(t.host) || l.failed(u) {
 			continue
 		}
+		if t.host == "localhost" {
+			l.say(u.place(0), "write 127.0.0.1 or [::1] for one of them", "localhost stands for every address that it has when the configuration is read, often two").Severity = parser.Note
+			continue
+		}
 		l.say(u.place(0), fmt.Sprintf(`upstream name { zone name 64k; server %s resolve; } with a resolver (nginx 1.27.3)`, hostPort(t)),
 			"%s is resolved once, when the configuration is read: nginx does not see it move", t.host)
 	}
@@ -239,7 +243,7 @@ func (l *linter) keepaliveUnused() {
 			continue
 		}
 		told[up] = true
-		d := l.say(keep.whole(), `proxy_http_version 1.1; proxy_set_header Connection "";`,
+		d := l.past("1.29.7", keep.whole(), `proxy_http_version 1.1; proxy_set_header Connection "";`,
 			"before nginx 1.29.7 no connection to %q is kept: requests go out as HTTP/1.0 with \"Connection: close\"", up.arg(0))
 		d.Related = append(d.Related, related(u, "from here"))
 	}

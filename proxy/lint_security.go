@@ -387,8 +387,11 @@ func (l *linter) upstreamTLSUnverified() {
 			continue
 		}
 		trusted := strings.TrimSuffix(verify, "verify") + "trusted_certificate"
-		l.say(u.place(0), fmt.Sprintf("%s on; %s /etc/ssl/certs/ca-certificates.crt;", verify, trusted),
+		d := l.say(u.place(0), fmt.Sprintf("%s on; %s /etc/ssl/certs/ca-certificates.crt;", verify, trusted),
 			"whoever answers for %s is believed: nginx does not verify certificates of upstreams unless told", u.arg(0))
+		if a, err := netip.ParseAddr(strings.Trim(targetOf(u.arg(0)).host, "[]")); err == nil && a.IsLoopback() {
+			d.Severity = parser.Note // nobody stands between
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"proxyctl/parser"
 	"proxyctl/proxy"
@@ -123,11 +124,14 @@ func around(file *parser.File, blocks ...string) *parser.File {
 // textOptions fits messages to the terminal, if it is one.
 func textOptions(w io.Writer) parser.TextOptions {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
+	if !ok {
 		return parser.TextOptions{}
 	}
-	info, err := f.Stat()
-	return parser.TextOptions{Color: err == nil && info.Mode()&os.ModeCharDevice != 0}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return parser.TextOptions{}
+	}
+	return parser.TextOptions{Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Width: int(size.Col)}
 }
 
 // announce tells where to look once the server serves.
