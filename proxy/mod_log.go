@@ -152,7 +152,7 @@ func setAccessLog(l *Level, d *parser.Directive) error {
 		name = d.Args[1].Value
 	}
 	if log.format = l.c.logFormat(name, d.End); log.format == nil {
-		return sayAt(d.Args[1], "Y015", "log_format must stand above", "unknown log format \"%s\"", name)
+		return sayAt(d.Args[1], "", "log_format must stand above", "unknown log format \"%s\"", name)
 	}
 	o, err := log.options(l, d)
 	if err != nil {

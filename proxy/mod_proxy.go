@@ -247,7 +247,7 @@ func (l *Level) proxyTarget(d *parser.Directive, t *proxyTarget) error {
 	}
 	scheme, rest, port := splitScheme(t.url)
 	if port == 0 {
-		return sayAt(d.Args[0], "Y015", `begin with "http://" or "https://"`, "invalid URL prefix")
+		return sayAt(d.Args[0], "", `begin with "http://" or "https://"`, "invalid URL prefix")
 	}
 	u, problem := parseUpstreamURL(rest, port, true)
 	if problem != "" {

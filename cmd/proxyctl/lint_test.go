@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -82,6 +83,32 @@ func TestRules(t *testing.T) {
 		}
 		if !slices.Contains([]string{"error", "high", "medium", "warning", "low", "info"}, r.Level) {
 			t.Errorf("%s: level %q", r.ID, r.Level)
+		}
+	}
+}
+
+// TestCodes holds the codes that sources name against the descriptions.
+func TestCodes(t *testing.T) {
+	described := map[string]bool{}
+	for _, r := range proxy.Rules() {
+		described[r.ID] = true
+	}
+	literal := regexp.MustCompile(`"([CDFSUVY][0-9]{3})"`)
+	for _, pattern := range []string{"../../proxy/*.go", "../../parser/*.go", "*.go"} {
+		sources, err := filepath.Glob(pattern)
+		if err != nil || len(sources) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, name := range sources {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range literal.FindAllSubmatch(text, -1) {
+				if id := string(m[1]); !described[id] {
+					t.Errorf("%s: %s is not described in lint-rules.md", name, id)
+				}
+			}
 		}
 	}
 }
