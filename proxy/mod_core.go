@@ -140,6 +140,7 @@ func finishCore(l *Level) error {
 	if c.LargeBuffers.Size < c.connectionPool {
 		return say("the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"")
 	}
+	l.c.table.temps[c.bodyTemp(l.c.opts).path] = true
 	return nil
 }
 

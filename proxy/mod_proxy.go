@@ -324,6 +324,7 @@ func finishProxy(l *Level) error {
 	if c.tempPath.path == "" {
 		c.tempPath = tempPath{path: l.c.opts.prefixed("proxy_temp"), levels: []int{1, 2}}
 	}
+	l.c.table.temps[c.tempPath.path] = true
 	c.http10, c.http2 = c.httpVersion == 0, c.httpVersion == 2
 	if c.passedIn == l {
 		c.defaultRedirect()

@@ -58,13 +58,22 @@ func TestDropRights(t *testing.T) {
 			t.Fatalf("as root: %v", err)
 		}
 	}
-	if err := r.AsRoot(func() error { return r.Reload(r.load(strings.Replace(conf, "/s;", "/s; listen unix:%dir%/s2;", 1))) }); err != nil {
+	if err := r.AsRoot(func() error {
+		return r.Reload(r.load(strings.Replace(conf, "/s;", "/s; listen unix:%dir%/s2; proxy_temp_path other_temp;", 1)))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	got := ""
 	_ = r.AsRoot(func() error { got = r.get("s2", "/"); return nil })
 	if !strings.HasSuffix(got, "ok") {
 		t.Errorf("answer %q", got)
+	}
+	for _, folder := range []string{"client_body_temp", "proxy_temp", "other_temp"} {
+		var st unix.Stat_t
+		stat := func() error { return unix.Stat(filepath.Join(r.dir, folder), &st) }
+		if err := r.AsRoot(stat); err != nil || int(st.Uid) != r.table.Load().Main.UID || st.Mode&0o777 != 0o700 {
+			t.Errorf("%s belongs to %d, mode %o, %v", folder, st.Uid, st.Mode&0o777, err)
+		}
 	}
 	r.ReopenLogs()
 	var st unix.Stat_t

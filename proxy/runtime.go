@@ -106,6 +106,7 @@ func (r *Runtime) Bind(t *Table) error {
 		t.release()
 		return err
 	}
+	t.makeTempFolders()
 	if r.opts.UpdateCertificates != nil {
 		r.opts.UpdateCertificates(t.certSites(), t.challengePorts())
 	}
@@ -154,6 +155,9 @@ func (r *Runtime) Reload(t *Table) error {
 	err := r.asRoot(&old.Main, func() error {
 		var err error
 		opened, err = r.openAll(t, old.Main.ErrorLog)
+		if err == nil {
+			t.makeTempFolders()
+		}
 		return err
 	})
 	if err != nil {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -277,6 +279,25 @@ func (s *spool) close() {
 }
 
 // Temporary files of bodies in both directions.
+
+// makeTempFolders makes the folders for temporary files, and gives them to the
+// account that requests are served with: later only root could. Unlike nginx,
+// which does not start then, a failure is only told about, and a folder that is
+// missing is made when it is needed.
+func (t *Table) makeTempFolders() {
+	if os.Geteuid() != 0 || t.Main.UID < 0 {
+		return
+	}
+	for _, path := range slices.Sorted(maps.Keys(t.temps)) {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Main.ErrorLog.logf(logError, "%s", SystemError("mkdir()", path, err))
+			continue
+		}
+		if err := os.Chown(path, t.Main.UID, -1); err != nil {
+			t.Main.ErrorLog.logf(logError, "%s", SystemError("chown()", path, err))
+		}
+	}
+}
 
 // create opens a new file in the folder, which it makes when it is missing:
 // nginx makes it when it starts. unlink removes the name at once, so that

@@ -17,6 +17,7 @@ type Table struct {
 	sockets  []*socket
 	groups   map[string]*upstreamBlock
 	zones    map[string]*zone
+	temps    map[string]bool // folders for temporary files
 	issuers  map[string]*ACMEIssuer
 	formats  map[string]*logFormat
 	logs     map[string]*logSink // by path
@@ -35,7 +36,7 @@ type Table struct {
 }
 
 func newTable(o *Options) *Table {
-	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
+	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, temps: map[string]bool{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
 	t.requestZones, t.connectionZones = map[string]*requestZone{}, map[string]*connectionZone{}
 	t.refs.Store(1)
 	return t
