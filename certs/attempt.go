@@ -64,7 +64,7 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	}
 	renewed := t.cert != nil
 	t.cert = cert
-	t.record.Begun, t.record.Failures, t.record.Error = 0, 0, ""
+	t.record.Begun, t.record.Failures, t.record.Doubtful, t.record.Error = 0, 0, false, ""
 	t.record.Next, t.record.Renew, t.record.AskAgain = time.Time{}, time.Time{}, time.Time{}
 	if cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore) < time.Hour {
 		t.record.AskAgain = cert.Leaf.NotAfter // too short for wishes
@@ -115,6 +115,7 @@ func (k *keeper) failed(t *task, err error) {
 	t.record.Begun = 0
 	t.record.Failures++
 	t.record.Error = err.Error()
+	t.record.Doubtful = t.record.Doubtful || judged(kind)
 	t.record.Next = k.o.Now().Add(backOff(kind, t.record.Failures))
 	if kind == limited {
 		if at, ok := retryAfter(err); ok && at.After(t.record.Next) {
@@ -160,8 +161,12 @@ func (k *keeper) obtain(ctx context.Context, t *task) (text []byte, cert *tls.Ce
 	if err != nil {
 		return nil, nil, err
 	}
-	if t.record.Failures > 0 && t.from.staging != "" {
-		if _, ways, err = k.oneWay(ctx, t, request{directory: t.from.staging, key: key}, ways); err != nil {
+	if t.record.Doubtful && t.from.staging != "" {
+		_, left, err := k.oneWay(ctx, t, request{directory: t.from.staging, key: key}, ways)
+		switch {
+		case err == nil:
+			ways = left
+		case judged(classify(err)):
 			return nil, nil, fmt.Errorf("tried at %s first: %w", hostOf(t.from.staging), err)
 		}
 		if key, err = newKey(t.key); err != nil {

@@ -370,6 +370,9 @@ const (
 	unkept                     // our own storage
 )
 
+// judged says whether the authority has looked at an order and refused it.
+func judged(t trouble) bool { return t == unproven || t == refused }
+
 func classify(err error) trouble {
 	var storage storageError
 	var problem acme.Problem

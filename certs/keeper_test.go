@@ -100,6 +100,7 @@ func testOrder(names ...string) order {
 }
 
 func TestKeeperWays(t *testing.T) {
+	asked := 0
 	proof := fmt.Errorf("solving challenge: %w", acme.Problem{Type: acme.ProblemTypeConnection})
 	for _, tt := range []struct {
 		name  string
@@ -120,7 +121,7 @@ func TestKeeperWays(t *testing.T) {
 		{
 			"away",
 			func(request) error { return errors.New("no such host") },
-			"http-01@https://ca.test/dir http-01@https://staging.test/dir http-01@https://staging.test/dir",
+			strings.Repeat("http-01@https://ca.test/dir ", 3),
 		},
 		{
 			"nothing can be proved: only the staging directory is asked again",
@@ -129,19 +130,36 @@ func TestKeeperWays(t *testing.T) {
 				strings.Repeat("http-01@https://staging.test/dir tls-alpn-01@https://staging.test/dir ", 2),
 		},
 		{
-			"the real one only is in trouble",
+			"the staging directory is away: the real one is asked all the same",
 			func(r request) error {
-				if r.directory == "https://ca.test/dir" {
+				if r.directory == "https://staging.test/dir" {
 					return acme.Problem{Type: acme.ProblemTypeServerInternal}
+				}
+				return acme.Problem{Type: acme.ProblemTypeCAA}
+			},
+			"http-01@https://ca.test/dir" + strings.Repeat(" http-01@https://staging.test/dir http-01@https://ca.test/dir", 2),
+		},
+		{
+			"refused before, then right",
+			func(r request) error {
+				if r.directory == "https://ca.test/dir" && asked == 1 {
+					return acme.Problem{Type: acme.ProblemTypeRejectedIdentifier}
 				}
 				return nil
 			},
-			"http-01@https://ca.test/dir" + strings.Repeat(" http-01@https://staging.test/dir http-01@https://ca.test/dir", 2),
+			"http-01@https://ca.test/dir http-01@https://staging.test/dir http-01@https://ca.test/dir",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAuthorityStub(t)
-			a.fails = tt.fails
+			asked = 0
+			a.fails = func(r request) error {
+				asked++
+				if tt.fails == nil {
+					return nil
+				}
+				return tt.fails(r)
+			}
 			for range 3 {
 				a.work(testOrder("site.test"))
 				a.now = a.now.Add(time.Hour)

@@ -29,10 +29,11 @@ type record struct {
 	Tried     time.Time `json:"tried,omitzero"`  // when the last try began
 	Begun     int       `json:"begun,omitempty"` // tries that began and never ended: the process did
 	Failures  int       `json:"failures,omitempty"`
-	Next      time.Time `json:"next,omitzero"`    // no try before
-	Error     string    `json:"error,omitempty"`  // of the last try
-	Method    method    `json:"method,omitempty"` // that proved the names last time
-	Renew     time.Time `json:"renew,omitzero"`   // when the authority wants it renewed
+	Doubtful  bool      `json:"doubtful,omitempty"` // the authority has refused it
+	Next      time.Time `json:"next,omitzero"`      // no try before
+	Error     string    `json:"error,omitempty"`    // of the last try
+	Method    method    `json:"method,omitempty"`   // that proved the names last time
+	Renew     time.Time `json:"renew,omitzero"`     // when the authority wants it renewed
 	AskAgain  time.Time `json:"ask_again,omitzero"`
 }
 

@@ -354,6 +354,31 @@ func TestRenewedFileWithoutReload(t *testing.T) {
 	}
 }
 
+// TestWithoutCertbot: the site as Certbot left it, on a machine that never had
+// Certbot's folder.
+func TestWithoutCertbot(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	text, err := os.ReadFile("../../examples/certbot-site/nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := strings.NewReplacer(
+		"listen [::]:443 ssl;", "", "listen [::]:80;", "", "listen 443 ssl;", fmt.Sprintf("listen 127.0.0.1:%d ssl;", p.tlsPort), "listen 80;", fmt.Sprintf("listen 127.0.0.1:%d;", p.httpPort),
+		"/etc/letsencrypt/", dir+"/letsencrypt/",
+	).Replace(string(text))
+	conf := filepath.Join(dir, "site.conf")
+	if err := os.WriteFile(conf, []byte(site), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startServer(t, dir, "proxyctl", p.environment(), "serve", conf)
+	awaitTrusted(t, p.roots(), p.tlsPort, "example-demo.backend.com", startLimit)
+	if out, code := proxyctl(t, []string{"PROXYCTL_ACME=off"}, "serve", conf); code != 1 || !strings.Contains(out, "options-ssl-nginx.conf") {
+		t.Errorf("off: status %d, %s", code, out)
+	}
+}
+
 // TestServeFlags: what the environment says can be said by flags, too; the
 // authority takes only accounts that it knows.
 func TestServeFlags(t *testing.T) {

@@ -27,8 +27,9 @@ func TestExamples(t *testing.T) {
 			{"app.example.com", "/x?y", `200 [^\0]*GET /x\?y [^\0]*Host: app\.example\.com`},
 			{"app.example.com", "/docs/intro", `200 [^\0]*GET /manual/intro `},
 		},
-		"load-balancing": {{"any", "/", `200 [^\0]*X-Served-By: 127\.0\.0\.1:\d+`}},
-		"websocket":      {{"chat.example.com", "/", `200 [^\0]*Host: chat\.example\.com`}, {"chat.example.com", "/ws/", `200 [^\0]*Connection: close`}},
+		"load-balancing":         {{"any", "/", `200 [^\0]*X-Served-By: 127\.0\.0\.1:\d+`}},
+		"websocket":              {{"chat.example.com", "/", `200 [^\0]*Host: chat\.example\.com`}, {"chat.example.com", "/ws/", `200 [^\0]*Connection: close`}},
+		"automatic-certificates": {{"shop.example.com", "/a", `301 [^\0]*Location: https://shop\.example\.com(:\d+)?/a`}},
 		"many-sites": {
 			{"www.example.com", "/", `200 [^\0]*the main site`},
 			{"blog.example.com", "/", `200 [^\0]*some subdomain: blog\.example\.com`},

@@ -32,7 +32,6 @@ func (m *localMode) apply(o *proxy.Options) {
 	o.Address = m.address
 	o.PublicPort = m.public
 	o.Location = m.location
-	o.MayMiss = func(path string) bool { return strings.HasSuffix(path, "/ssl-dhparams.pem") } // Certbot's, too
 }
 
 // address moves a privileged port: 80 to 8080, 443 to 8443, others to a free
@@ -110,24 +109,6 @@ func (m *localMode) location(value []byte) []byte {
 	}
 	return fmt.Appendf(nil, "%s%s:%d%s", scheme, host, port, rest[end:])
 }
-
-// missing gives the text of Certbot's option file where it does not exist.
-func (m *localMode) missing(path string) ([]byte, bool) {
-	if !strings.HasSuffix(path, "/options-ssl-nginx.conf") {
-		return nil, false
-	}
-	fmt.Fprintf(m.out, "%s does not exist: using what Certbot writes there\n", path)
-	return []byte(certbotOptions), true
-}
-
-// certbotOptions says what Certbot's options-ssl-nginx.conf says.
-const certbotOptions = `ssl_session_cache shared:le_nginx_SSL:10m;
-ssl_session_timeout 1440m;
-ssl_session_tickets off;
-ssl_protocols TLSv1.2 TLSv1.3;
-ssl_prefer_server_ciphers off;
-ssl_ciphers "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384";
-`
 
 // announce starts the demo app and prints what to try.
 func (m *localMode) announce(table *proxy.Table, root string) {

@@ -62,7 +62,7 @@ func newProcess(s settings, stderr io.Writer) *process {
 		Product: s.product, Prefix: s.prefix, ConfDir: filepath.Dir(s.conf),
 		ErrorLog: s.errorLog, AccessLog: s.accessLog, PID: s.pid, Daemon: s.daemon,
 		CheckCertificates: p.checkCertificates,
-		LoadCertificate:   loadCertificate,
+		LoadCertificate:   loadCertificate, MayMiss: p.mayMiss,
 	}
 	if s.local != nil {
 		s.local.apply(p.options)
@@ -74,10 +74,7 @@ func newProcess(s settings, stderr io.Writer) *process {
 
 // parse reads the configuration file and, before it, the directives of -g.
 func (p *process) parse() *parser.File {
-	o := parser.Options{Dir: filepath.Dir(p.conf)}
-	if p.local != nil {
-		o.Missing = p.local.missing
-	}
+	o := parser.Options{Dir: filepath.Dir(p.conf), Missing: p.certbotFile}
 	var file *parser.File
 	if p.text != nil {
 		file = parser.Parse(&parser.Source{Name: p.conf, Text: p.text}, o)
