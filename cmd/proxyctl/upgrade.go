@@ -184,6 +184,9 @@ func (p *process) renameBack(after string) {
 
 // execSelf starts the program with the arguments, folder and account that this
 // process began with, and with its listening sockets from descriptor 3 on.
+//
+// Unlike nginx, which keeps TZ and what env directives name, the whole
+// environment goes on: it may say where certificates are kept.
 func (p *process) execSelf() (pid int, err error) {
 	fds, err := p.runtime.Sockets()
 	if err != nil {
