@@ -45,6 +45,8 @@ func modules() []Module {
 		rewriteModule(),
 		mapModule(),
 		refererModule(),
+		geoModule(),
+		splitClientsModule(),
 		limitReqModule(),
 		limitConnModule(),
 		accessModule(),
