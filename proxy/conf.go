@@ -23,6 +23,7 @@ type Conf struct {
 	Proxy   proxyConf
 
 	Referer     refererConf
+	Autoindex   autoindexConf
 	RandomIndex bool
 	GzipStatic  int
 	LimitReq    limitReqConf
@@ -32,6 +33,7 @@ type Conf struct {
 	Mirror      mirrorConf
 	Addition    additionConf
 	Gunzip      gunzipConf
+	Sub         subConf
 	SSI         ssiConf
 	Charset     charsetConf
 	Gzip        gzipModuleConf

@@ -62,6 +62,7 @@ func modules() []Module {
 		emptyGifModule(),
 		randomIndexModule(),
 		indexModule(),
+		autoindexModule(),
 		gzipStaticModule(),
 		staticModule(),
 
@@ -71,6 +72,7 @@ func modules() []Module {
 		copyFilterModule(),
 		gunzipModule(),
 		additionModule(),
+		subModule(),
 		charsetModule(),
 		ssiModule(),
 		gzipModule(),

@@ -89,7 +89,6 @@ func contextByName(s string) Context {
 // missingReason says what would be missing if the directive were ignored.
 func missingReason(name, module string) string {
 	what := map[string]string{
-		"ngx_http_autoindex_module":           "folder listings",
 		"ngx_http_browser_module":             "browser variables",
 		"ngx_http_dav_module":                 "WebDAV",
 		"ngx_http_fastcgi_module":             "FastCGI",
@@ -101,7 +100,6 @@ func missingReason(name, module string) string {
 		"ngx_http_scgi_module":                "SCGI",
 		"ngx_http_secure_link_module":         "signed links",
 		"ngx_http_slice_filter_module":        "slices",
-		"ngx_http_sub_filter_module":          "text substitution",
 		"ngx_http_try_files_module":           "try_files",
 		"ngx_http_tunnel_module":              "CONNECT tunnels",
 		"ngx_http_userid_filter_module":       "user id cookies",
