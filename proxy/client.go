@@ -55,8 +55,8 @@ func (c *client) follow(t *Table) bool {
 		if s.key() == c.socket.key {
 			if e := s.endpoint(c.local.Addr()); e != nil {
 				c.table, c.endpoint = t, e
-				if c.secure != nil {
-					c.secure.follow()
+				if c.sniName != "" {
+					c.sni = e.find([]byte(c.sniName), nil)
 				}
 				return true
 			}

@@ -330,9 +330,7 @@ func finishProxy(l *Level) error {
 		c.defaultRedirect()
 	}
 	c.hidden = hiddenFields(proxyHidden(), c.hide.Items, c.pass.Items)
-	if err := c.finishTLS(l); err != nil {
-		return err
-	}
+	c.finishTLS(l)
 	if c.target != nil {
 		c.head = l.proxyHead()
 		c.key = fmt.Sprintf("%p", l.Conf)

@@ -90,28 +90,27 @@ func proxySSLCommands() []Command {
 }
 
 // finishTLS makes the client's side of TLS for a level that passes requests on.
-func (c *proxyConf) finishTLS(l *Level) error {
+// As in nginx, mistakes have no place.
+func (c *proxyConf) finishTLS(l *Level) {
 	t := &c.tls
 	if c.target == nil || !c.target.vars.tls && c.target.value == nil {
-		return nil
+		return
 	}
 	settings := *t
 	settings.client = nil
 	if t.client != nil && t.client.from == settings {
-		return nil
+		return
 	}
 	u := &upstreamTLS{from: settings, sending: t.serverName}
 	u.key = fmt.Sprintf("%p", u)
-	if err := u.configure(l.c.opts, t); err != nil {
-		return say("%s", err)
+	err := u.configure(l.c.opts, t)
+	if err == nil && t.verify {
+		err = u.readTrusted(l.c.opts, t)
 	}
-	if t.verify {
-		if err := u.readTrusted(l.c.opts, t); err != nil {
-			return say("%s", err)
-		}
+	if err != nil {
+		l.c.failLater(parser.Error, l.Location.Place, parser.Range{}, "", "", "%s", err)
 	}
 	t.client = u
-	return nil
 }
 
 // configure checks in the order of ngx_http_proxy_set_ssl.

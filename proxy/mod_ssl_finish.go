@@ -105,7 +105,11 @@ func (s *sslConf) compile(l *Level) (*tlsServer, error) {
 	if len(s.ticketKeys.Items) > 0 {
 		t.keys = newTicketKeys(s.ticketKeys.Items)
 	}
+	s.warnIgnored(l)
 	if s.stapling {
+		if s.compression {
+			return nil, errors.New("\"ssl_stapling\" is incompatible with \"ssl_certificate_compression\"")
+		}
 		if t.staples, err = s.newStaples(l, t); err != nil {
 			return nil, err
 		}
@@ -113,7 +117,6 @@ func (s *sslConf) compile(l *Level) (*tlsServer, error) {
 	if s.bufferSize < maxRecord {
 		t.recordSize = int(max(s.bufferSize, 1))
 	}
-	s.warnIgnored(l)
 	return t, nil
 }
 
@@ -138,7 +141,7 @@ func (s *sslConf) warnIgnored(l *Level) {
 	for _, w := range []struct {
 		name string
 		on   bool
-	}{{"ssl_ech_file", len(s.echFiles.Items) > 0}, {"ssl_early_data", s.earlyData}} {
+	}{{"ssl_certificate_compression", s.compression}, {"ssl_ech_file", len(s.echFiles.Items) > 0}, {"ssl_early_data", s.earlyData}} {
 		if w.on {
 			l.c.failLater(parser.Warning, l.Server.Place, parser.Range{}, "", "", "%q is not supported on this platform, ignored", w.name)
 		}

@@ -88,17 +88,20 @@ func handshakeVariables() []Variable {
 		// Encrypted hellos need OpenSSL 4.0.
 		ofHandshake("ssl_ech_status", none),
 		ofHandshake("ssl_ech_outer_server_name", none),
-		ofHandshake("ssl_client_verify", func(dst []byte, h *handshake) []byte {
+		{Name: "ssl_client_verify", Changeable: true, Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
+			v := x.client.verdict()
 			switch {
-			case len(h.state.PeerCertificates) == 0:
-				return append(dst, "NONE"...)
-			case h.verify != verifyOK:
-				return append(append(dst, "FAILED:"...), h.verify.text...)
-			case h.revoked != "":
-				return append(append(dst, "FAILED:"...), h.revoked...)
+			case v == nil:
+				return dst, false
+			case len(x.client.secure.state.PeerCertificates) == 0:
+				return append(dst, "NONE"...), true
+			case v.result != verifyOK:
+				return append(append(dst, "FAILED:"...), v.result.text...), true
+			case v.revoked != "":
+				return append(append(dst, "FAILED:"...), v.revoked...), true
 			}
-			return append(dst, "SUCCESS"...)
-		}),
+			return append(dst, "SUCCESS"...), true
+		}},
 	}
 }
 

@@ -53,19 +53,48 @@ func (s *sslConf) readAuthorities(l *Level, t *tlsServer) error {
 // (ngx_ssl_verify_error_optional).
 func (r verifyResult) optional() bool { return r.code >= 18 && r.code <= 21 }
 
-// verifyClient looks at what a client has shown. Unlike nginx, which keeps the result
-// with the session, it is done again when a session is resumed: what has been
-// revoked or has expired since is refused.
-func (h *handshake) verifyClient() {
-	h.verify, h.revoked = verifyOK, ""
-	shown, t := h.state.PeerCertificates, h.server
-	if t == nil || t.authorities == nil || len(shown) == 0 {
-		return
+// clientVerdict is what a server makes of the certificate of a client.
+type clientVerdict struct {
+	by      *tlsServer
+	result  verifyResult
+	revoked string // what ssl_ocsp found wrong; "" for nothing
+}
+
+// verdict looks at what the client has shown, once for each server. Unlike nginx,
+// which keeps the result with the session, it is done again when a session is
+// resumed and when a new configuration counts: what has been revoked or has
+// expired since is refused. Requests of one connection may ask side by side.
+func (h *handshake) verdict(t *tlsServer) *clientVerdict {
+	if v := h.verified.Load(); v != nil && (v.by == t || t == nil) {
+		return v
 	}
-	var chain []*x509.Certificate
-	if chain, h.verify = t.authorities.verify(shown, time.Now()); h.verify == verifyOK && t.ocsp != nil {
-		h.revoked = t.ocsp.check(h.client, chain)
+	v := &clientVerdict{by: t}
+	if shown := h.state.PeerCertificates; len(shown) > 0 && t != nil && t.authorities != nil {
+		var chain []*x509.Certificate
+		if chain, v.result = t.authorities.verify(shown, time.Now()); v.result == verifyOK && t.ocsp != nil {
+			v.revoked = t.ocsp.check(h.client, chain)
+		}
+	} else {
+		v.result = verifyOK
 	}
+	h.verified.Store(v)
+	return v
+}
+
+// verdict is that of the server that the client's name chose, nil without TLS.
+func (c *client) verdict() *clientVerdict {
+	if c.secure == nil {
+		return nil
+	}
+	server := c.endpoint.fallback
+	if c.sni != nil {
+		server = c.sni
+	}
+	t := server.Level.Conf.SSL.server
+	if t == nil { // the name is known, but has no certificate of its own
+		t = c.endpoint.fallback.Level.Conf.SSL.server
+	}
+	return c.secure.verdict(t)
 }
 
 // checkClient refuses requests to a listener with ssl that came in without TLS,
@@ -81,13 +110,14 @@ func (x *Exchange) checkClient() Code {
 	if want == verifyOff {
 		return OK
 	}
-	if h.verify != verifyOK && (want != verifyOptionalNoCA || !h.verify.optional()) {
-		x.Logf(logInfo, "client SSL certificate verify error: (%d:%s) while reading client request headers", h.verify.code, h.verify.text)
+	v := x.client.verdict()
+	if v.result != verifyOK && (want != verifyOptionalNoCA || !v.result.optional()) {
+		x.Logf(logInfo, "client SSL certificate verify error: (%d:%s) while reading client request headers", v.result.code, v.result.text)
 		h.sessions.forget()
 		return statusCertError
 	}
-	if h.revoked != "" {
-		x.Logf(logInfo, "client SSL certificate verify error: %s while reading client request headers", h.revoked)
+	if v.revoked != "" {
+		x.Logf(logInfo, "client SSL certificate verify error: %s while reading client request headers", v.revoked)
 		h.sessions.forget()
 		return statusCertError
 	}

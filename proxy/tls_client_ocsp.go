@@ -81,7 +81,10 @@ func (s *sslConf) newClientOCSP(l *Level) (*clientOCSP, error) {
 	o := &clientOCSP{leaf: s.ocsp == ocspLeaf, zone: s.ocspCache.zone, size: s.ocspCache.size}
 	if s.ocspResponder != "" {
 		var err error
-		if o.responder, err = responderURL(s.ocspResponder); err != nil {
+		if o.responder, err = responderURL(s.ocspResponder); err == nil && !l.c.opts.Offline {
+			err = resolvable(o.responder)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w in OCSP responder %q in \"ssl_ocsp_responder\"", err, strings.TrimPrefix(s.ocspResponder, "http://"))
 		}
 	}

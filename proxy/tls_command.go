@@ -66,6 +66,9 @@ func (c *tlsCommand) apply(s *tlsSettings) error {
 	case "protocol":
 		ok = s.protocols(c.value)
 	case "cipherstring":
+		if _, err := cipherList(c.value); err != nil {
+			return fmt.Errorf("SSL_CONF_cmd(%q, %q) failed (%w error:0A000180:SSL routines::bad value:cmd=%s, value=%s)", c.name, c.value, err, c.name, c.value)
+		}
 		s.ciphers = c.value
 	case "ciphersuites":
 		return c.suites()
@@ -81,8 +84,17 @@ func (c *tlsCommand) apply(s *tlsSettings) error {
 				return err
 			}
 		}
-	default:
+	case "ecdhparameters":
+		if !strings.EqualFold(c.value, "auto") && !strings.EqualFold(c.value, "automatic") {
+			s.curves = c.value
+		}
+	case "dhparameters":
+		// no cipher needs them
+	case "signaturealgorithms", "clientsignaturealgorithms", "recordpadding", "numtickets", "serverinfofile", "verifymode", "chaincapath", "chaincafile",
+		"verifycapath", "verifycafile", "requestcapath", "requestcafile", "clientcapath", "clientcafile":
 		return c.unsupported(c.name)
+	default:
+		return fmt.Errorf("SSL_CONF_cmd(%q, %q) failed (SSL: error:0A000182:SSL routines::unknown cmd name:cmd=%s)", c.name, c.value, c.name)
 	}
 	if !ok {
 		return c.failed()

@@ -175,6 +175,18 @@ func responderURL(text string) (string, error) {
 	return u.String(), nil
 }
 
+// resolvable says whether the host of a URL is known to the system.
+func resolvable(text string) error {
+	u, err := url.Parse(text)
+	if err == nil {
+		_, err = net.LookupHost(u.Hostname())
+	}
+	if err != nil {
+		return errors.New("host not found")
+	}
+	return nil
+}
+
 // issuerOf finds who has issued a certificate.
 func issuerOf(cert *x509.Certificate, among []*x509.Certificate) *x509.Certificate {
 	for _, c := range among {

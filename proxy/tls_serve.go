@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"proxyctl/proxy/http1"
@@ -27,8 +28,7 @@ type handshake struct {
 	suites   [2]suite
 	shown    *tls.Certificate    // the server's
 	state    tls.ConnectionState // afterwards
-	verify   verifyResult
-	revoked  string // what ssl_ocsp found wrong; "" for nothing
+	verified atomic.Pointer[clientVerdict]
 }
 
 // offer is what the client offered, for variables.
@@ -243,12 +243,13 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 		in.ClientAuth = tls.RequestClientCert
 		in.ClientCAs = t.authorities.named
 	}
+	h.sessions.off = initial.cache.kind == cacheOff
 	stateful := initial.cache.kind == cacheOn
 	if !t.tickets && !stateful {
 		in.SessionTicketsDisabled = true
 		return
 	}
-	h.sessions = sessions{zone: c.rt.sessionZone(initial), timeout: initial.timeout, context: t.context}
+	h.sessions = sessions{zone: c.rt.sessionZone(initial), timeout: initial.timeout, context: t.context, off: h.sessions.off}
 	if t.tickets {
 		if h.sessions.keys = initial.keys; h.sessions.keys == nil {
 			h.sessions.keys = h.sessions.zone.ticketKeys(initial.timeout)
@@ -429,23 +430,10 @@ func protocolRange(set uint32) (least, most uint16) {
 func (h *handshake) done(conn *tls.Conn) {
 	h.client.tls = conn
 	h.state = conn.ConnectionState()
-	h.verifyClient()
-}
-
-// follow looks the server up again in a new generation: what it asks of clients
-// may be something else.
-func (h *handshake) follow() {
-	c := h.client
-	server := c.endpoint.fallback
-	if c.sniName != "" {
-		if c.sni = c.endpoint.find([]byte(c.sniName), nil); c.sni != nil {
-			server = c.sni
-		}
+	if !h.sessions.known && (!h.sessions.off || h.state.Version >= tls.VersionTLS13) {
+		h.sessions.name()
 	}
-	if t := server.Level.Conf.SSL.server; t != nil && t != h.server {
-		h.server = t
-		h.verifyClient()
-	}
+	h.verdict(h.server)
 }
 
 // connConfig gives how the connection is read and written: as the server says

@@ -326,6 +326,13 @@ type sessions struct {
 	context [16]byte
 	note    sessionNote // of this connection's session
 	known   bool        // note is valid
+	off     bool        // ssl_session_cache is
+}
+
+// name gives a session that cannot be resumed an id all the same.
+func (s *sessions) name() {
+	_, _ = rand.Read(s.note.id[:])
+	s.known = true
 }
 
 // wrap makes the ticket of a session. With TLS 1.2 a session that goes on keeps
@@ -351,7 +358,7 @@ func (s *sessions) wrap(cs tls.ConnectionState, state *tls.SessionState) ([]byte
 // forget has the session of this connection not resumed again, if it is kept
 // here.
 func (s *sessions) forget() {
-	if s.known && s.keys == nil {
+	if s.known && s.keys == nil && s.zone != nil {
 		s.zone.forget(s.note.id)
 	}
 }

@@ -47,6 +47,9 @@ func (h *handshake) signature() string {
 		return ""
 	}
 	modern := h.state.Version >= tls.VersionTLS13
+	if !modern && h.state.CurveID == 0 { // RSA encrypts then, and signs nothing
+		return ""
+	}
 	only := schemeOfKey(signer.Public())
 	_, isRSA := signer.Public().(*rsa.PublicKey)
 	_, isEC := signer.Public().(*ecdsa.PublicKey)

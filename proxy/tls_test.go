@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -405,6 +406,8 @@ func TestTLSErrors(t *testing.T) {
 		{pair + "ssl_certificate_cache valid=1s;", `"ssl_certificate_cache" must have the "max" parameter`},
 		{pair + "ssl_certificate_cache max=0;", `invalid parameter "max=0"`},
 		{pair + "ssl_conf_command Options Nothing;", `SSL_CONF_cmd("Options", "Nothing") failed (SSL: error:0A000180:SSL routines::bad value:cmd=Options, value=Nothing)`},
+		{pair + "ssl_conf_command Nothing x;", `SSL_CONF_cmd("Nothing", "x") failed (SSL: error:0A000182:SSL routines::unknown cmd name:cmd=Nothing)`},
+		{pair + "ssl_conf_command CipherString NOTHING;", `SSL_CONF_cmd("CipherString", "NOTHING") failed (SSL: error:0A0000B9:SSL routines::no cipher match error:0A000180:SSL routines::bad value:cmd=CipherString, value=NOTHING)`},
 		{pair + "ssl_conf_command SignatureAlgorithms RSA+SHA256;", `"SignatureAlgorithms" of SSL_CONF_cmd("SignatureAlgorithms", "RSA+SHA256") is not supported by proxyctl`},
 		{pair + "ssl_stapling on; ssl_stapling_file none;", `BIO_new_file("%dir%/none") failed (SSL: error:80000002:system library::No such file or directory:calling fopen(%dir%/none, r) error:10000080:BIO routines::no such file)`},
 		{pair + "ssl_stapling on; ssl_stapling_file empty;", `d2i_OCSP_RESPONSE_bio("%dir%/empty") failed (SSL: error:0688010A:asn1 encoding routines::nested asn1 error:Type=OCSP_RESPONSE)`},
@@ -854,5 +857,53 @@ func TestTLSAllocations(t *testing.T) {
 	})
 	if n > 2 { // crypto/tls makes one for each record that it reads, at both ends
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestTLSReload has connections that stay follow the new configuration, which may
+// trust others than the old one.
+func TestTLSReload(t *testing.T) {
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			r, ca := prepareTLS(t)
+			ca.issue("a.test")
+			client := ca.issue("client")
+			newTestCA(t, r.dir, "other")
+			conf := strings.Replace(tlsServers, `ssl_verify_client on; ssl_client_certificate ca.crt; return 200 "b`, `http2 on; ssl_verify_client optional_no_ca; ssl_client_certificate ca.crt; return 200 "one`, 1)
+			r.serve(conf)
+			connections := 0
+			transport := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+				connections++
+				config := &tls.Config{ServerName: "b.test", InsecureSkipVerify: true, NextProtos: []string{"h2"}}
+				config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &client, nil }
+				if protocol == "HTTP/1.1" {
+					config.NextProtos = nil
+				}
+				c := tls.Client(r.dial("tls"), config)
+				return c, c.Handshake()
+			}}
+			defer transport.CloseIdleConnections()
+			get := func() string {
+				answer, err := (&http.Client{Transport: transport}).Get("https://b.test/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer answer.Body.Close()
+				body, _ := io.ReadAll(answer.Body)
+				return answer.Proto + " " + answer.Header.Get("X-Verify") + " " + string(body)
+			}
+			if got := get(); got != protocol+" SUCCESS one CN=client" {
+				t.Error(got)
+			}
+			if err := r.Reload(r.load(strings.NewReplacer("200 \"one", "200 \"two", "ssl_client_certificate ca.crt", "ssl_client_certificate other.crt").Replace(conf))); err != nil {
+				t.Fatal(err)
+			}
+			if got := get(); got != protocol+" FAILED:unable to verify the first certificate two CN=client" {
+				t.Error(got)
+			}
+			if connections > 2 {
+				t.Error(connections, "connections")
+			}
+		})
 	}
 }
