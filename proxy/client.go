@@ -148,7 +148,11 @@ func (x *Exchange) dropFields(before *Server) {
 			core = &x.server.Level.Conf.Core
 		}
 		if f.Odd && core.IgnoreInvalidHeaders && (!f.Underscore || !core.Underscores) {
-			x.Logf(logInfo, "client sent invalid header line: \"%s: %s\" while reading client request headers", f.Name, f.Value)
+			if x.Req.Major > 1 {
+				x.Logf(logInfo, "client sent invalid header: \"%s\" while reading client request headers", f.Name)
+			} else {
+				x.Logf(logInfo, "client sent invalid header line: \"%s: %s\" while reading client request headers", f.Name, f.Value)
+			}
 			continue
 		}
 		kept = append(kept, *f)
