@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"strings"
+
+	"proxyctl/proxy/pcre"
 )
 
 // Rules about who may see what.
@@ -214,11 +216,11 @@ func (l *linter) phpAnywhere() {
 			continue
 		}
 		c := l.regexOf(loc.open)
-		if c == nil || !c.pattern.matches("/x.php") {
+		if c == nil || c.pattern.syntax == nil || !l.cover(l.pattern(`\.php`, true), c.pattern) {
 			continue
 		}
-		const upload = "/upload/a.php.jpg"
-		if !c.pattern.matches(upload) || loc.one("try_files") != nil || checksFile(loc) {
+		upload, v := l.find(c.pattern, l.pattern(`^/.*a\.php\.jpg$`, true))
+		if v != pcre.Found || !c.pattern.matches(upload) || loc.one("try_files") != nil || checksFile(loc) {
 			continue
 		}
 		l.say(loc.open.whole(), `location ~ \.php$ { try_files $uri =404; ... }`, "%s is run as a program: %q does not end the name, and nothing checks the file", upload, c.pattern.re.String())

@@ -112,3 +112,41 @@ func TestCodes(t *testing.T) {
 		}
 	}
 }
+
+// TestCertificateRules needs files that exist: names and responders are read
+// from the certificate.
+func TestCertificateRules(t *testing.T) {
+	dir := t.TempDir()
+	writeTestPair(t, filepath.Join(dir, "tls"), "a.test", "*.b.test")
+	conf := filepath.Join(dir, "site.conf")
+	const text = `server {
+    listen 8443 ssl;
+    server_name a.test x.b.test *.c.test _;
+    server_name www.a.test; # want "C017"
+    ssl_stapling on; # want "D004"
+    ssl_certificate tls/c.pem;
+    ssl_certificate_key tls/k.pem;
+    return 204;
+}
+`
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var v validation
+	diags, err := v.file(conf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[int][]string{}
+	for _, d := range diags {
+		if d.Code != "" { // what is said about stapling without a rule is nginx's
+			got[placeOf(d).Line()] = append(got[placeOf(d).Line()], d.Code)
+		}
+	}
+	if diff := cmp.Diff(wanted(text), got); diff != "" {
+		t.Error(diff)
+	}
+	if out, code := runCommand(t, modernizeCommand(), "", conf); code != 1 || !strings.Contains(out, "remove ssl_stapling on;") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
