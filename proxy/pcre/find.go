@@ -14,8 +14,11 @@ const (
 	None
 )
 
-// maxSearch bounds the work of Find.
-const maxSearch = 4000
+// The bounds of Find: points looked at, and states entered on the way.
+const (
+	maxSearch = 4000
+	maxWork   = 2_000_000
+)
 
 // Find looks for the shortest text of printable ASCII that all patterns of
 // match find something in and none of avoid does. A pattern of match that is
@@ -54,6 +57,7 @@ type run struct {
 	*Syntax
 	mark []uint32 // the step in which a state was entered last
 	step uint32
+	work int // states entered so far
 }
 
 // point is where all automatons are after some text.
@@ -81,8 +85,13 @@ func (f *finder) search() (string, Verdict) {
 		}
 		for _, c := range alphabet {
 			next := point{from: i, by: c}
+			work := 0
 			for k, r := range f.runs {
 				next.sets = append(next.sets, r.move(points[i].sets[k], c))
+				work += r.work
+			}
+			if work > maxWork {
+				return "", Unknown
 			}
 			if f.hopeless(next) {
 				continue
@@ -184,6 +193,7 @@ func (r *run) close(to []int32, s int32, begin bool) []int32 {
 		return to
 	}
 	r.mark[s] = r.step
+	r.work++
 	switch st := &r.states[s]; st.kind {
 	case kindSplit:
 		return r.close(r.close(to, st.next, begin), st.other, begin)

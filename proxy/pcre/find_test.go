@@ -1,6 +1,9 @@
 package pcre
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func analyze(t *testing.T, pattern string) *Syntax {
 	t.Helper()
@@ -62,6 +65,18 @@ func TestFind(t *testing.T) {
 		if got != tt.want || verdict != tt.verdict {
 			t.Errorf("Find(%q, %q) = %q, %v", tt.match, tt.avoid, got, verdict)
 		}
+	}
+}
+
+// A pattern made to take long is given up.
+func TestFindIsBounded(t *testing.T) {
+	hard := analyze(t, "^(a{0,40}|b{0,40}|[ab]{0,40}x){0,40}c$")
+	start := time.Now()
+	if _, v := Find([]*Syntax{hard}, []*Syntax{analyze(t, "c")}); v == Found {
+		t.Error("what is impossible was found")
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("took %v", d)
 	}
 }
 
