@@ -286,6 +286,9 @@ func startServer(t *testing.T, dir, name string, env []string, args ...string) *
 	go func() { s.done <- s.cmd.Wait() }()
 	t.Cleanup(func() {
 		s.stop(syscall.SIGTERM)
+		if strings.Contains(s.out.String(), "DATA RACE") {
+			t.Error("a data race")
+		}
 		if t.Failed() {
 			t.Logf("output:\n%s\nerror log:\n%s", s.out.String(), s.errorLog())
 		}
