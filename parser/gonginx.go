@@ -67,6 +67,26 @@ func broken(b *Block) error {
 	return nil
 }
 
+// comments lists the comments of a file in order.
+func comments(f *File) []string {
+	var all []string
+	var directives func(list []config.IDirective)
+	directives = func(list []config.IDirective) {
+		for _, d := range list {
+			for _, c := range d.GetInlineComment() {
+				for line := range strings.Lines(c.Value) {
+					all = append(all, strings.TrimSpace(line))
+				}
+			}
+			if b := d.GetBlock(); b != nil {
+				directives(b.GetDirectives())
+			}
+		}
+	}
+	directives(f.Config().Directives)
+	return all
+}
+
 // converter makes gonginx's nodes. Comments and blank lines it reads from the
 // text between the statements.
 type converter struct {

@@ -3,9 +3,6 @@ package parser
 import (
 	"fmt"
 	"slices"
-	"strings"
-
-	"github.com/tufanbarisyildirim/gonginx/config"
 )
 
 // Same reports how two texts of one file differ in more than their layout: in
@@ -41,24 +38,4 @@ func sameBlocks(a, b *Block) error {
 		return fmt.Errorf("%s is new", b.Items[n].Name.Value)
 	}
 	return nil
-}
-
-// comments lists the comments of a file in order.
-func comments(f *File) []string {
-	var all []string
-	var directives func(list []config.IDirective)
-	directives = func(list []config.IDirective) {
-		for _, d := range list {
-			for _, c := range d.GetInlineComment() {
-				for line := range strings.Lines(c.Value) {
-					all = append(all, strings.TrimSpace(line))
-				}
-			}
-			if b := d.GetBlock(); b != nil {
-				directives(b.GetDirectives())
-			}
-		}
-	}
-	directives(f.Config().Directives)
-	return all
 }

@@ -843,7 +843,9 @@ func TestTLSAllocations(t *testing.T) {
 	defer nc.Close()
 	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
 	request, buf := []byte("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"), make([]byte, 4096)
-	n := testing.AllocsPerRun(200, func() {
+	// Others allocate meanwhile, the clock once a second: the least of some
+	// measurements is that of the requests.
+	n := leastAllocs(func() {
 		if _, err := c.Write(request); err != nil {
 			t.Fatal(err)
 		}
@@ -906,4 +908,12 @@ func TestTLSReload(t *testing.T) {
 			}
 		})
 	}
+}
+
+func leastAllocs(f func()) float64 {
+	n := testing.AllocsPerRun(100, f)
+	for range 4 {
+		n = min(n, testing.AllocsPerRun(100, f))
+	}
+	return n
 }
