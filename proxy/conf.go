@@ -23,6 +23,8 @@ type Conf struct {
 	Proxy   proxyConf
 
 	Referer     refererConf
+	SecureLink  secureLinkConf
+	Browser     browserConf
 	Autoindex   autoindexConf
 	RandomIndex bool
 	GzipStatic  int
@@ -33,6 +35,7 @@ type Conf struct {
 	Mirror      mirrorConf
 	Addition    additionConf
 	Gunzip      gunzipConf
+	Userid      useridConf
 	Sub         subConf
 	SSI         ssiConf
 	Charset     charsetConf

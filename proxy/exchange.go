@@ -77,6 +77,7 @@ type Exchange struct {
 	output   output
 	inner    innerScratch // of subrequests
 	ssi      ssiScratch
+	userid   useridScratch
 	charset  charsetScratch
 	gzip     gzipScratch
 	limited  limitScratch

@@ -29,6 +29,7 @@ type Runtime struct {
 	table   atomic.Pointer[Table]
 	closing atomic.Bool
 	clients clientSet
+	uids    uidSource
 	// sessions are those of TLS, kept across generations.
 	sessions sessionZones
 	workers  http2.Workers

@@ -89,7 +89,6 @@ func contextByName(s string) Context {
 // missingReason says what would be missing if the directive were ignored.
 func missingReason(name, module string) string {
 	what := map[string]string{
-		"ngx_http_browser_module":             "browser variables",
 		"ngx_http_dav_module":                 "WebDAV",
 		"ngx_http_fastcgi_module":             "FastCGI",
 		"ngx_http_geoip_module":               "GeoIP",
@@ -98,11 +97,9 @@ func missingReason(name, module string) string {
 		"ngx_http_memcached_module":           "memcached",
 		"ngx_http_perl_module":                "embedded Perl",
 		"ngx_http_scgi_module":                "SCGI",
-		"ngx_http_secure_link_module":         "signed links",
 		"ngx_http_slice_filter_module":        "slices",
 		"ngx_http_try_files_module":           "try_files",
 		"ngx_http_tunnel_module":              "CONNECT tunnels",
-		"ngx_http_userid_filter_module":       "user id cookies",
 		"ngx_http_uwsgi_module":               "uwsgi",
 		"ngx_http_v3_module":                  "HTTP/3",
 		"ngx_http_xslt_filter_module":         "XSLT",
