@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -490,7 +491,7 @@ func (x *Exchange) takeTrailers(c *proxyConf) {
 	}
 	for i := range u.trailers {
 		f := &u.trailers[i]
-		f.Name, f.Value = x.keep(f.Name), x.keep(f.Value)
+		f.Name, f.Value = bytes.Clone(f.Name), bytes.Clone(f.Value) // filters may be using the arena: see spool
 		if !c.hidden.has(f) {
 			x.Out.Trailers = append(x.Out.Trailers, *f)
 		}
