@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,20 +18,22 @@ import (
 
 // agree holds explain against what the running server has answered: the same
 // head, the same body, or the same request to the upstream.
-func agree(dir, conf, host, target string, port int, fields []string, answer string) error {
+func agree(dir, conf, answer string, q *proxy.Question) error {
 	p := newProcess(settings{
 		product: nginxProduct(), conf: filepath.Join(dir, conf), prefix: dir + "/", directives: "daemon off; pid logs/nginx.pid;",
 		errorLog: "logs/error.log", accessLog: "logs/access.log",
 	}, io.Discard)
 	p.options.DryRun = true
+	cert, err := proxy.PretendCertificate()
+	if err != nil {
+		return err
+	}
+	p.options.Certificate = pretend(cert)
 	table, diags := p.load(p.parse())
 	if table == nil {
 		return fmt.Errorf("explain does not load the configuration: %w", diags[0])
 	}
-	local := netip.MustParseAddr("127.0.0.1")
-	x, err := proxy.Explain(table, &proxy.Question{
-		Method: "GET", Host: host, Target: target, Fields: fields, From: local, To: netip.AddrPortFrom(local, uint16(port)),
-	})
+	x, err := proxy.Explain(table, q)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"proxyctl/proxy"
 )
 
 func TestMain(m *testing.M) {
@@ -472,8 +475,12 @@ func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = io.WriteString(c, request+"\r\n")
 	ts.Check(err)
 	answer := readUntilSilent(c)
-	if h.installed == "" && h.conf != "" {
-		ts.Check(agree(ts.MkAbs("."), h.conf, h.translate(host), "/"+path, number(h.translate(port)), args[1:], answer))
+	if h.installed == "" && h.conf != "" && cert == "" {
+		local := netip.MustParseAddr("127.0.0.1")
+		ts.Check(agree(ts.MkAbs("."), h.conf, answer, &proxy.Question{
+			Method: "GET", TLS: https, Host: h.translate(host), Target: "/" + path, Fields: args[1:],
+			From: local, To: netip.AddrPortFrom(local, uint16(number(h.translate(port)))),
+		}))
 	}
 	fmt.Fprint(ts.Stdout(), h.restore(answer))
 }
