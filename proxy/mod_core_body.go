@@ -296,6 +296,10 @@ func (x *Exchange) discardBody() Code {
 		return OK
 	}
 	x.bodyRead, x.body.discarded = true, true
+	if s, two := x.stream.(*http2Stream); two {
+		s.st.Discard()
+		return OK
+	}
 	return x.checkArrived()
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -175,5 +176,43 @@ func TestHTTP2Rows(t *testing.T) {
 		if !strings.Contains(got, want) || want == "" && table == nil {
 			t.Errorf("%s: got %q, want %q", conf, got, want)
 		}
+	}
+}
+
+// TestHTTP2OverTLS: ALPN decides, by the server that SNI names.
+func TestHTTP2OverTLS(t *testing.T) {
+	t.Parallel()
+	r, ca := prepareTLS(t)
+	ca.issue("a.test")
+	r.serve(`events {} http { ssl_certificate a.test.crt; ssl_certificate_key a.test.key; root html;
+		server { listen unix:%dir%/s ssl; server_name a.test; http2 on; location /v { return 200 "$http2 $server_protocol $https"; } }
+		server { listen unix:%dir%/s ssl; server_name off.test; } }`)
+	if err := os.WriteFile(filepath.Join(r.dir, "html", "big"), make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{
+		Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{ServerName: "a.test", InsecureSkipVerify: true},
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return r.dial("s"), nil },
+	}
+	transport.Protocols.SetHTTP2(true)
+	c := &http.Client{Transport: transport}
+	defer c.CloseIdleConnections()
+	for path, want := range map[string]string{"/v": "h2 HTTP/2.0 on", "/big": string(make([]byte, 1<<20))} {
+		resp, err := c.Get("https://a.test" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != want {
+			t.Errorf("%s: %d bytes, %v", path, len(body), err)
+		}
+	}
+	for name, want := range map[string]string{"a.test": "h2", "off.test": "http/1.1"} {
+		nc := tls.Client(r.dial("s"), &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		if err := nc.Handshake(); err != nil || nc.ConnectionState().NegotiatedProtocol != want {
+			t.Errorf("%s: %q %v", name, nc.ConnectionState().NegotiatedProtocol, err)
+		}
+		_ = nc.Close()
 	}
 }

@@ -789,3 +789,48 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("%v allocations a request", n)
 	}
 }
+
+// TestTurns: streams with much to send take turns, and a small answer does not
+// wait for large ones.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	p := begin(t, testConfig(), func(s *Stream) {
+		n := size
+		if string(s.Req.Path) == "/small" {
+			n = 10
+		}
+		_ = s.WriteHead(AppendStatus(nil, 200), false)
+		_ = s.WriteData(make([]byte, n), 8<<10, true)
+	})
+	_ = p.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: size})
+	p.request(1, true, get("/")...)
+	p.request(3, true, get("/")...)
+	got := map[uint32]int{}
+	order := []uint32{}
+	for grow := true; len(order) < 3; {
+		f, err := p.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, ok := f.(*xhttp2.DataFrame)
+		if !ok {
+			continue
+		}
+		got[d.StreamID] += len(d.Data())
+		if grow && got[1]+got[3] == 1<<16-1 { // all wait for the connection's window
+			grow = false
+			p.request(5, true, get("/small")...)
+			_ = p.WriteWindowUpdate(0, 4<<20)
+		}
+		if d.StreamEnded() {
+			order = append(order, d.StreamID)
+			if len(order) < 3 && d.StreamID != 5 && got[4-d.StreamID] < size/2 {
+				t.Errorf("%d is done and the other has %d bytes", d.StreamID, got[4-d.StreamID])
+			}
+		}
+	}
+	if order[0] != 5 {
+		t.Errorf("the streams ended in the order %v", order)
+	}
+}
