@@ -185,6 +185,9 @@ func (x *Exchange) setURI(target []byte) bool {
 		return false
 	}
 	x.uri, x.args, x.extension = u.path, u.args, u.extension
+	if len(x.args) == 0 { // "/?" has none
+		x.args = nil
+	}
 	x.quotedURI, x.plusURI = u.quoted, u.plus
 	return true
 }

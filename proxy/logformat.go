@@ -218,7 +218,12 @@ func logSpecial(name string) func([]byte, *Exchange, *logMoment) []byte {
 }
 
 // requestLength is how long the request was: head and what was read of its body.
-func (x *Exchange) requestLength() int64 { return int64(x.Req.HeadSize) + x.reqLength }
+func (x *Exchange) requestLength() int64 {
+	if s, ok := x.stream.(*http1Stream); ok && x.Req.Chunked && x.bodyRead && !x.body.discarded {
+		return s.conn.RequestLength() // the framing of chunks counts
+	}
+	return int64(x.Req.HeadSize) + x.reqLength
+}
 
 // bodyBytesSent is what went to the client after the head, framing included.
 func (x *Exchange) bodyBytesSent() int64 { return max(x.bytesSent-x.headSize, 0) }

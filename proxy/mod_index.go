@@ -76,7 +76,7 @@ func serveIndex(x *Exchange) Code {
 		}
 		if !dirTested {
 			dirTested = true
-			if code := x.testFolder(dir); code != OK {
+			if code := x.testFolder(dir, path); code != OK {
 				return code
 			}
 		}
@@ -95,13 +95,14 @@ func (x *Exchange) indexFailed(path []byte, errno syscall.Errno) Code {
 	return 404
 }
 
-// testFolder tells a missing folder from one without an index file.
-func (x *Exchange) testFolder(dir []byte) Code {
+// testFolder tells a missing folder from one without an index file, whose path is
+// what is logged.
+func (x *Exchange) testFolder(dir, path []byte) Code {
 	info, err := x.stat(dir)
 	if err != nil {
 		var errno syscall.Errno
 		errors.As(err, &errno)
-		return x.indexFailed(dir, errno)
+		return x.indexFailed(path, errno)
 	}
 	if !info.IsDir() {
 		x.Logf(logAlert, "%q is not a directory", dir)
