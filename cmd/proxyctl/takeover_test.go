@@ -163,8 +163,17 @@ func (d *daemonServer) replace(binary string) {
 	d.await("the new binary serves", func() bool { return d.pid(oldSuffix) == old && d.pid("") != 0 })
 	time.Sleep(100 * time.Millisecond) // both serve
 	d.kill(old, syscall.SIGQUIT)
-	d.await("the old binary ends", func() bool { return d.pid(oldSuffix) == 0 })
+	d.await("the old binary ends", func() bool { return d.pid(oldSuffix) == 0 && parentOf(d.pid("")) != old })
 	time.Sleep(100 * time.Millisecond)
+}
+
+// parentOf reads the parent of a process, 0 when it is not known.
+func parentOf(pid int) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "\nPPid:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.Atoi(line)
+	return n
 }
 
 // load asks a server over TCP and unix sockets, on new and on kept
