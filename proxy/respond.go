@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"strconv"
+	"cmp"
 
 	"proxyctl/proxy/http1"
 )
@@ -95,8 +95,8 @@ func (x *Exchange) sendSpecial(status int) Code {
 	case statusToHTTPS, statusCertError, statusNoCert, statusHeaderTooLarge:
 		x.errorStatus = 400
 	}
-	var page [1024]byte
-	body := x.appendPage(page[:0], status)
+	body := x.appendPage(x.borrow(), status)
+	defer x.giveBack(body)
 	x.Out.Remove(http1.ContentLength)
 	x.Out.Remove(http1.ETag)
 	x.Out.Remove(http1.AcceptRanges)
@@ -237,57 +237,50 @@ func reason(status int) string {
 	return reasons[status]
 }
 
-// pageTitle gives the title of a status's built-in page, "" when it has none
-// and the body stays empty, and what stands below the heading.
-func pageTitle(status int) (title, extra string) {
+// pageText gives what the built-in page of a status says: the status that it
+// shows, its reason and, for what nginx counts as a status inside, what it is
+// about. Without a reason there is no page and the body stays empty.
+func pageText(status int) (shown int, text, note string) {
 	switch status {
 	case statusHeaderTooLarge:
-		return "400 Request Header Or Cookie Too Large", "400 Bad Request"
+		return 400, "Bad Request", "Request Header Or Cookie Too Large"
 	case statusCertError:
-		return "400 The SSL certificate error", "400 Bad Request"
+		return 400, "Bad Request", "The SSL certificate error"
 	case statusNoCert:
-		return "400 No required SSL certificate was sent", "400 Bad Request"
+		return 400, "Bad Request", "No required SSL certificate was sent"
 	case statusToHTTPS:
-		return "400 The plain HTTP request was sent to HTTPS port", "400 Bad Request"
-	case 201, 204, 304:
-		return "", ""
-	}
-	r := reason(status)
-	if r == "" || status < 300 {
-		return "", ""
-	}
-	switch status {
+		return 400, "Bad Request", "The plain HTTP request was sent to HTTPS port"
 	case 302:
-		r = "Found"
+		return status, "Found", ""
 	case 401:
-		r = "Authorization Required"
+		return status, "Authorization Required", ""
 	case 503:
-		r = "Service Temporarily Unavailable"
+		return status, "Service Temporarily Unavailable", ""
+	case 304:
+		return status, "", ""
 	}
-	return strconv.Itoa(status) + " " + r, ""
+	if status < 300 {
+		return status, "", ""
+	}
+	return status, reason(status), ""
 }
 
 // appendPage appends the built-in page of a status as nginx shows it.
 func (x *Exchange) appendPage(dst []byte, status int) []byte {
-	title, heading := pageTitle(status)
-	if title == "" {
+	shown, text, note := pageText(status)
+	if text == "" {
 		return dst
 	}
-	note := ""
-	if heading == "" {
-		heading = title
-	} else {
-		note = title[len("400 "):]
+	numbered := func(dst []byte, text string) []byte {
+		return append(append(http1.AppendInt(dst, int64(shown)), ' '), text...)
 	}
 	dst = append(dst, "<html>\r\n<head><title>"...)
-	dst = append(dst, title...)
+	dst = numbered(dst, cmp.Or(note, text))
 	dst = append(dst, "</title></head>\r\n<body>\r\n<center><h1>"...)
-	dst = append(dst, heading...)
+	dst = numbered(dst, text)
 	dst = append(dst, "</h1></center>\r\n"...)
 	if note != "" {
-		dst = append(dst, "<center>"...)
-		dst = append(dst, note...)
-		dst = append(dst, "</center>\r\n"...)
+		dst = append(append(append(dst, "<center>"...), note...), "</center>\r\n"...)
 	}
 	dst = append(dst, "<hr><center>"...)
 	dst = x.appendProduct(dst)

@@ -124,7 +124,8 @@ func TestHTTP2(t *testing.T) {
 }
 
 func page(status int) []byte {
-	title, _ := pageTitle(status)
+	_, text, _ := pageText(status)
+	title := fmt.Sprintf("%d %s", status, text)
 	return fmt.Appendf(nil, "<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n<center><h1>%s</h1></center>\r\n<hr><center>nginx/1.31.5</center>\r\n</body>\r\n</html>\r\n", title, title)
 }
 

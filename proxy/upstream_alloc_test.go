@@ -44,11 +44,9 @@ type quietStream struct{ testStream }
 func (s *quietStream) writeHead(*Exchange) error               { return nil }
 func (s *quietStream) writeBody(*Exchange, []byte, bool) error { return nil }
 
-// TestUpstreamAllocates nothing for a plain request over a kept connection.
-func TestUpstreamAllocates(t *testing.T) {
-	p := newProxyTest(t, "upstream u { server "+quietBackend(t)+"; }",
-		"location / { proxy_pass http://u; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }")
-	x, _ := p.exchange("GET /a?b", "Host: example.com", "Accept: */*", "User-Agent: test")
+// again gives a function that serves the same request over and over.
+func (p *proxyTest) again(t *testing.T, status int, line string, fields ...string) func() {
+	x, _ := p.exchange(line, fields...)
 	req, c := x.Req, x.client
 	x.release()
 	s := &quietStream{}
@@ -59,14 +57,30 @@ func TestUpstreamAllocates(t *testing.T) {
 		x.method, x.host, x.rawURI = "GET", req.Fields[0].Value, req.Path
 		x.setURI(req.Path)
 		x.run()
-		if x.Out.Status != 200 {
+		if x.Out.Status != status {
 			t.Error(x.Out.Status)
 		}
 		x.release()
 	}
 	request()
+	return request
+}
+
+// TestUpstreamAllocates nothing for a plain request over a kept connection.
+func TestUpstreamAllocates(t *testing.T) {
+	p := newProxyTest(t, "upstream u { server "+quietBackend(t)+"; }",
+		"location / { proxy_pass http://u; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }")
+	request := p.again(t, 200, "GET /a?b", "Host: example.com", "Accept: */*", "User-Agent: test")
 	if n := testing.AllocsPerRun(200, request); n > 2 { // the watch of a stream other than HTTP/1.x
 		t.Errorf("a request allocates %v times", n)
+	}
+}
+
+// TestRedirectAllocates nothing, its page included.
+func TestRedirectAllocates(t *testing.T) {
+	p := newProxyTest(t, "", "location / { return 301 https://$host$request_uri; }")
+	if n := testing.AllocsPerRun(200, p.again(t, 301, "GET /a?b", "Host: example.com")); n > 0 {
+		t.Errorf("a redirect allocates %v times", n)
 	}
 }
 
