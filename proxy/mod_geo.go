@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"proxyctl/parser"
 	"proxyctl/proxy/http1"
@@ -47,12 +46,9 @@ type geoBuilder struct {
 func setGeo(l *Level, d *parser.Directive) error {
 	var names []string
 	for _, a := range d.Args {
-		name, ok := strings.CutPrefix(a.Value, "$")
-		if !ok {
-			return sayAt(a, "", `variables begin with "$"`, "invalid variable name \"%s\"", a.Value)
-		}
-		if name == "" {
-			return sayAt(a, "", "", `invalid variable name "$"`)
+		name, err := variableName(a)
+		if err != nil {
+			return err
 		}
 		names = append(names, name)
 	}

@@ -57,12 +57,9 @@ func setMap(l *Level, d *parser.Directive) error {
 	if err != nil {
 		return err
 	}
-	name, ok := strings.CutPrefix(d.Args[1].Value, "$")
-	if !ok {
-		return sayAt(d.Args[1], "", `variables begin with "$"`, "invalid variable name \"%s\"", d.Args[1].Value)
-	}
-	if name == "" {
-		return sayAt(d.Args[1], "", "", `invalid variable name "$"`)
+	name, err := variableName(d.Args[1])
+	if err != nil {
+		return err
 	}
 	m := &valueMap{source: source, exact: map[string]*mapValue{}}
 	v, err := l.addVariable(name, m.fill)

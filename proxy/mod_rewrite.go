@@ -159,12 +159,9 @@ func (r *uriRewrite) compile(l *Level, replacement string) error {
 }
 
 func setSet(l *Level, d *parser.Directive) error {
-	name, ok := strings.CutPrefix(d.Args[0].Value, "$")
-	if !ok {
-		return sayAt(d.Args[0], "", `variables begin with "$"`, "invalid variable name \"%s\"", d.Args[0].Value)
-	}
-	if name == "" {
-		return sayAt(d.Args[0], "", "", `invalid variable name "$"`)
+	name, err := variableName(d.Args[0])
+	if err != nil {
+		return err
 	}
 	v, err := l.addVariable(name, nil)
 	if err != nil {

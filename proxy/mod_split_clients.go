@@ -38,9 +38,9 @@ func setSplitClients(l *Level, d *parser.Directive) error {
 	if err != nil {
 		return err
 	}
-	name, ok := strings.CutPrefix(d.Args[1].Value, "$")
-	if !ok {
-		return sayAt(d.Args[1], "", `variables begin with "$"`, "invalid variable name \"%s\"", d.Args[1].Value)
+	name, err := variableName(d.Args[1])
+	if err != nil {
+		return err
 	}
 	s := &clientSplit{source: source}
 	if _, err := l.addVariable(name, s.fill); err != nil {

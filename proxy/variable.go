@@ -101,6 +101,18 @@ func (vs *variables) make(name string) *variable {
 	return v
 }
 
+// variableName reads the argument that names a variable to be defined.
+func variableName(a parser.Arg) (string, error) {
+	name, ok := strings.CutPrefix(a.Value, "$")
+	if !ok {
+		return "", sayAt(a, "", `variables begin with "$"`, "invalid variable name \"%s\"", a.Value)
+	}
+	if name == "" {
+		return "", sayAt(a, "", "", `invalid variable name "$"`)
+	}
+	return name, nil
+}
+
 // addVariable defines a variable that gets a slot in every exchange: set, map, named
 // captures. fill computes it on first use; nil for those that are assigned.
 func (l *Level) addVariable(name string, fill func(x *Exchange, s *slot)) (*variable, error) {
