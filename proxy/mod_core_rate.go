@@ -107,7 +107,7 @@ func (x *Exchange) sleep(d time.Duration) bool {
 		time.Sleep(min(d, look))
 		switch s := x.stream.(type) {
 		case *http1Stream:
-			if s.conn.Aborted() {
+			if s.conn.Aborted() || x.client.sock != nil && x.client.sock.Gone() {
 				return false
 			}
 		case *http2Stream:

@@ -40,3 +40,19 @@ func TestLimitRate(t *testing.T) {
 		})
 	}
 }
+
+// TestLimitRateLeft ends a slow answer that nobody waits for any more.
+func TestLimitRateLeft(t *testing.T) {
+	r := run(t, `events {} http { server { listen unix:%dir%/s; limit_rate 1k; return 200 "`+strings.Repeat("x", 4000)+`"; } }`)
+	c := r.dial("s")
+	if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Read(make([]byte, 10))
+	_ = c.Close()
+	for began := time.Now(); r.Stats().Active > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 2*time.Second {
+			t.Fatal("the connection is still there")
+		}
+	}
+}

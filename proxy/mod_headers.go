@@ -378,8 +378,8 @@ func (a *Answer) setFirst(id http1.HeaderID, name, value []byte) {
 	}
 }
 
-// expectTrailers frames an answer so that trailers can follow: in chunks, which
-// HTTP/1.0 does not know (ngx_http_chunked_header_filter).
+// expectTrailers has an answer framed so that trailers can follow: in chunks,
+// which HTTP/1.0 does not know (ngx_http_chunked_header_filter).
 func (h *headersConf) expectTrailers(x *Exchange) {
 	if s := x.Out.Status; s == 304 || s == 204 || s < 200 || x.headerOnly || x.isMethod("HEAD") {
 		return
@@ -388,8 +388,7 @@ func (h *headersConf) expectTrailers(x *Exchange) {
 		if x.Req.Minor == 0 || !x.loc.Conf.Core.ChunkedTransferEncoding {
 			return
 		}
-		x.Out.ContentLength = -1
-		x.Out.Remove(http1.ContentLength)
+		x.Out.expectTrailers = true
 	}
 	x.FilterBody(func(next bodyWriter) bodyWriter {
 		return func(x *Exchange, p []byte, last bool) error {

@@ -40,6 +40,7 @@ func TestHeadersOnTheWire(t *testing.T) {
 
 		{name: "trailer", server: `add_trailer X-T "t $status"; add_trailer X-E ""; return 200 x;`, request: "GET /", want: "200\ntrailer X-T: t 200\nx"},
 		{name: "trailer of file", server: `add_trailer X-T t;`, request: "GET /file.txt", want: "200\n" + file + "\ntrailer X-T: t\nfile"},
+		{name: "trailer after ranges", server: `add_trailer X-T "$sent_http_accept_ranges"; etag off;`, request: "GET /file.txt", want: "200\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\ntrailer X-T: bytes\nfile"},
 		{name: "trailer on error", server: `add_trailer X-T t; return 404 x;`, request: "GET /", want: "404\nx"},
 		{name: "trailer always", server: `add_trailer X-T t always; return 404 x;`, request: "GET /", want: "404\ntrailer X-T: t\nx"},
 		{name: "trailer HTTP/1.0", server: `add_trailer X-T t; return 200 x;`, request: "GET / HTTP/1.0", want: "200\nx"},

@@ -103,6 +103,10 @@ func (s *http1Stream) frame(x *Exchange) {
 		a.Upgrade = true
 		return
 	}
+	if a.expectTrailers { // other filters have seen the length
+		a.ContentLength = -1
+		a.Remove(http1.ContentLength)
+	}
 	if x.headerOnly || a.ContentLength >= 0 {
 		return
 	}
