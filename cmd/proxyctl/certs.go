@@ -99,6 +99,21 @@ func untilInterrupted(parent context.Context) (context.Context, context.CancelFu
 	return signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
 }
 
+// order has a certificate obtained within certsTimeout, unless it is interrupted,
+// and says how it went.
+func (s *certsSettings) order(cmd *cobra.Command, do func(ctx context.Context, o certs.Options, say func(string)) (certs.Status, error)) error {
+	o, err := s.options()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := untilInterrupted(cmd.Context())
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, certsTimeout)
+	defer cancel()
+	st, err := do(ctx, o, func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) })
+	return s.outcome(cmd.OutOrStdout(), st, err)
+}
+
 // outcome says how obtaining went.
 func (s *certsSettings) outcome(w io.Writer, st certs.Status, err error) error {
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -18,16 +17,9 @@ func certsObtainCommand(s *certsSettings) *cobra.Command {
 			"its start; others show it until they have one of their own.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.options()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := untilInterrupted(cmd.Context())
-			defer cancel()
-			ctx, cancel = context.WithTimeout(ctx, certsTimeout)
-			defer cancel()
-			st, err := certs.Obtain(ctx, o, args, key, func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) })
-			return s.outcome(cmd.OutOrStdout(), st, err)
+			return s.order(cmd, func(ctx context.Context, o certs.Options, say func(string)) (certs.Status, error) {
+				return certs.Obtain(ctx, o, args, key, say)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "ecdsa:256", "ecdsa:256, ecdsa:384, ecdsa:521, rsa:2048, rsa:3072 or rsa:4096")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,16 +20,9 @@ func certsRenewCommand(s *certsSettings) *cobra.Command {
 			"Where no server runs it is renewed here, with ports 80 and 443 for as long as it takes.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.options()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := untilInterrupted(cmd.Context())
-			defer cancel()
-			ctx, cancel = context.WithTimeout(ctx, certsTimeout)
-			defer cancel()
-			st, err := certs.Renew(ctx, o, args[0], func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) })
-			return s.outcome(cmd.OutOrStdout(), st, err)
+			return s.order(cmd, func(ctx context.Context, o certs.Options, say func(string)) (certs.Status, error) {
+				return certs.Renew(ctx, o, args[0], say)
+			})
 		},
 	}
 }
