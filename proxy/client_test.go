@@ -95,7 +95,7 @@ func TestInvalidFields(t *testing.T) {
 }
 
 func TestResetTimedOut(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", unusedAddress)
 	if err != nil {
 		t.Fatal(err)
 	}

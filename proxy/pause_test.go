@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -43,13 +44,19 @@ func TestShutdownServesNewConnections(t *testing.T) {
 // awaitActive waits until so many connections have been accepted.
 func (r *running) awaitActive(n int64) {
 	r.t.Helper()
-	for range 400 {
-		if r.Stats().Active == n {
+	r.awaitStats(fmt.Sprintf("%d active connections", n), func(s Stats) bool { return s.Active == n })
+}
+
+// awaitStats waits until the numbers of connections are as wanted.
+func (r *running) awaitStats(want string, as func(Stats) bool) {
+	r.t.Helper()
+	for range 1000 {
+		if as(r.Stats()) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	r.t.Fatalf("%d connections, want %d", r.Stats().Active, n)
+	r.t.Fatalf("%+v, want %s", r.Stats(), want)
 }
 
 // TestShutdownSaysClose: a request that was in flight when the server was told

@@ -325,8 +325,12 @@ func TestBindAgain(t *testing.T) {
 	}
 }
 
+// unusedAddress finds ports to listen on later: nobody makes connections from
+// this address, which could have taken the port by then.
+const unusedAddress = "127.0.0.2:0"
+
 func TestReusePort(t *testing.T) {
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	free, err := net.Listen("tcp4", unusedAddress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,15 +479,23 @@ func TestKeepaliveMinTimeout(t *testing.T) {
 		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		res, err := http.ReadResponse(in, nil)
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
 	}
 	ask()
+	r.awaitStats("an idle connection", func(s Stats) bool { return s.Waiting == 1 })
+	asked := make(chan bool)
 	began := time.Now()
-	time.AfterFunc(50*time.Millisecond, ask)
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		ask()
+		close(asked)
+	}()
 	r.Shutdown(context.Background())
+	<-asked
 	if d := time.Since(began); d < 100*time.Millisecond || d > 2*time.Second {
 		t.Errorf("the connection went after %v", d)
 	}
@@ -500,6 +512,7 @@ func TestLimitOfConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	r.awaitStats("four idle connections", func(s Stats) bool { return s.Waiting == 4 })
 	if got := r.get("s", "/"); !strings.HasSuffix(got, "ok") {
 		t.Errorf("an idle connection makes place: %q", got)
 	}
@@ -543,11 +556,5 @@ func TestStats(t *testing.T) {
 	open := r.dial("s")
 	defer open.Close()
 	want := Stats{Accepted: 4, Handled: 4, Requests: 3, Active: 1, Waiting: 1}
-	for range 200 {
-		if r.Stats() == want {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Errorf("%+v, want %+v", r.Stats(), want)
+	r.awaitStats(fmt.Sprintf("%+v", want), func(s Stats) bool { return s == want })
 }

@@ -77,7 +77,7 @@ func TestTakeoverByTLS(t *testing.T) {
 	t.Parallel()
 	p := newPebble(t, nil)
 	dir := t.TempDir()
-	conf := siteConf(t, dir, testPort(t), p.tlsPort, "site.test", dir+"/live/site.test")
+	conf := siteConf(t, dir, unusedPort(t), p.tlsPort, "site.test", dir+"/live/site.test")
 	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
 	awaitTrusted(t, p.roots(), p.tlsPort, "site.test", startLimit)
 	s.awaitLog("asking localhost by tls-alpn-01", time.Second)
@@ -182,7 +182,7 @@ func TestTakeoverLeaves(t *testing.T) {
 	t.Parallel()
 	run := func(name, names string, env ...string) string {
 		dir := t.TempDir()
-		conf := siteConf(t, dir, testPort(t), testPort(t), names, dir+"/live/"+name)
+		conf := siteConf(t, dir, unusedPort(t), unusedPort(t), names, dir+"/live/"+name)
 		s := startServer(t, dir, "nginx", env, "-t", "-c", conf)
 		s.done <- <-s.done
 		return s.out.String()
@@ -310,7 +310,7 @@ func TestRenewedFileWithoutReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	files := filepath.Join(dir, "live/site.test")
-	port := testPort(t)
+	port := unusedPort(t)
 	conf := siteConf(t, dir, 0, port, "site.test", files)
 	dropRights(t, conf)
 	put := func() {

@@ -74,7 +74,7 @@ func serveBeside(t *testing.T, program string) []string {
 	t.Helper()
 	dir := t.TempDir()
 	app := besideApplication(t)
-	port, tlsPort := freeTestPort(t), freeTestPort(t)
+	port, tlsPort := strconv.Itoa(unusedPort(t)), strconv.Itoa(unusedPort(t))
 	conf := writeBesideSite(t, dir, app, port, tlsPort)
 	run := func(args ...string) string {
 		t.Helper()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func serveExample(t *testing.T, file string) string {
 		t.Cleanup(app.Close)
 		return app.Listener.Addr().String()
 	})
-	port, tlsPort := freeTestPort(t), freeTestPort(t)
+	port, tlsPort := strconv.Itoa(unusedPort(t)), strconv.Itoa(unusedPort(t))
 	conf = regexp.MustCompile(`listen (\[::\]:)?(443|80|8080)\b`).ReplaceAllStringFunc(conf, func(l string) string {
 		if strings.HasSuffix(l, "443") {
 			return strings.TrimSuffix(l, "443") + tlsPort
@@ -122,17 +123,6 @@ func serveExample(t *testing.T, file string) string {
 	}
 	t.Fatal("it does not serve")
 	return ""
-}
-
-func freeTestPort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // askServer sends a GET and returns the answer from its status on, or "closed".

@@ -48,8 +48,8 @@ func newPebble(t *testing.T, change func(config map[string]any), env ...string) 
 	p := &pebble{t: t, dir: t.TempDir(), names: newNameServer(t), env: env}
 	writeTestPair(t, p.dir, "localhost")
 	p.rootFile = filepath.Join(p.dir, "c.pem")
-	api, management := testPort(t), testPort(t)
-	p.httpPort, p.tlsPort = testPort(t), testPort(t)
+	api, management := unusedPort(t), unusedPort(t)
+	p.httpPort, p.tlsPort = unusedPort(t), unusedPort(t)
 	p.directory = fmt.Sprintf("https://localhost:%d/dir", api)
 	p.management = fmt.Sprintf("https://localhost:%d", management)
 	p.config = map[string]any{
@@ -127,17 +127,6 @@ func (p *pebble) roots() *x509.CertPool {
 // environment tells a server to use this authority.
 func (p *pebble) environment() []string {
 	return []string{"PROXYCTL_ACME_CA=" + p.directory, "PROXYCTL_ACME_CA_ROOT=" + p.rootFile, "PROXYCTL_ACME_EMAIL=admin@site.test"}
-}
-
-// testPort finds a port that is free.
-func testPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // nameServer answers that every name is on 127.0.0.1, and takes dynamic

@@ -39,7 +39,7 @@ func startDaemon(t testing.TB, binary, conf string) *daemonServer {
 
 func newDaemon(t testing.TB, binary, conf string) *daemonServer {
 	t.Helper()
-	d := &daemonServer{t: t, dir: t.TempDir(), port: freeTestPort(t), sharedPort: freeTestPort(t)}
+	d := &daemonServer{t: t, dir: t.TempDir(), port: strconv.Itoa(unusedPort(t)), sharedPort: strconv.Itoa(unusedPort(t))}
 	d.installed, _ = realNginx()
 	var err error
 	if d.ours, err = exec.LookPath("nginx"); err != nil {
