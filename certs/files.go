@@ -103,11 +103,11 @@ func stampFile(name string) fileStamp {
 	if name == "" || strings.HasPrefix(name, "data:") {
 		return fileStamp{}
 	}
-	path, err := filepath.EvalSymlinks(name)
+	info, err := os.Stat(name)
 	if err != nil {
 		return fileStamp{}
 	}
-	info, err := os.Stat(path)
+	path, err := filepath.EvalSymlinks(name)
 	if err != nil {
 		return fileStamp{}
 	}

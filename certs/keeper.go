@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -46,6 +47,7 @@ type task struct {
 	unsaved []byte           // a bundle that could not be kept yet
 	running bool
 	wanted  bool
+	turn    int  // its place in the configuration
 	force   bool // try now, whatever there is
 
 	// Of a certificate on demand: who says that its name is served here, when a
@@ -92,7 +94,7 @@ func (k *keeper) want(orders []order, ports Ports) []*tls.Certificate {
 	certs := make([]*tls.Certificate, len(orders))
 	for i := range orders {
 		t := k.task(&orders[i])
-		t.wanted = true
+		t.wanted, t.turn = true, i
 		certs[i] = t.cert
 	}
 	for id, t := range k.tasks {
@@ -172,7 +174,7 @@ func (k *keeper) begin() time.Duration {
 			pause = min(pause, wait)
 		}
 	}
-	slices.SortFunc(due, func(a, b *task) int { return a.due().Compare(b.due()) })
+	slices.SortFunc(due, func(a, b *task) int { return cmp.Or(a.due().Compare(b.due()), a.turn-b.turn) })
 	for _, t := range due {
 		if k.running == maxRunning {
 			break // the end of one rouses

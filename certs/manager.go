@@ -42,9 +42,9 @@ type Manager struct {
 type served struct {
 	certs       []*tls.Certificate // of files, one of a type; or obtained
 	bySNI       bool               // certs are for different names
-	local       *tls.Certificate   // of the local CA, or a placeholder
-	placeholder bool
-	names       []string // the server_name values local was issued for
+	local       *tls.Certificate   // of the local CA
+	placeholder func() *tls.Certificate
+	names       []string // the server_name values local or placeholder is for
 	waiting     []order  // what is being obtained
 	onDemand    bool     // other names may be obtained at handshakes
 }
@@ -118,11 +118,12 @@ func (m *Manager) Update(ctx context.Context, sites []Site, ports Ports) []Probl
 	return append(m.problems(), issued...)
 }
 
-// problems lists the pairs that are not served as they are on disk, each once.
+// problems lists the pairs that are not served as they are on disk, each once,
+// after publish.
 func (m *Manager) problems() []Problem {
 	var out []Problem
 	said := map[pairKey]bool{}
-	wanted := m.options.ACME.wanted(m.sites, m.entries, m.options.Now())
+	wanted := m.wants
 	for i := range m.sites {
 		for _, k := range m.sites[i].keys() {
 			e := m.entries[k]
@@ -179,7 +180,7 @@ func (m *Manager) publish() (problems []Problem) {
 				problems = append(problems, Problem{Site: s.ID, Message: err.Error()})
 			}
 		}
-		if len(now.certs) == 0 && now.local == nil && len(s.Pairs) > 0 && before != nil && !now.onDemand {
+		if len(now.certs) == 0 && now.local == nil && now.placeholder == nil && len(s.Pairs) > 0 && before != nil && !now.onDemand {
 			now = before
 		}
 		next[s.ID] = now
@@ -191,7 +192,7 @@ func (m *Manager) publish() (problems []Problem) {
 // issue gives a site a certificate of the local CA, the one it has unless that
 // has aged or is for other names.
 func (m *Manager) issue(s *Site, now, before *served) error {
-	if before != nil && before.local != nil && !before.placeholder && slices.Equal(before.names, s.Names) && !m.ca.due(before.local) {
+	if before != nil && before.local != nil && slices.Equal(before.names, s.Names) && !m.ca.due(before.local) {
 		now.local, now.names = before.local, before.names
 		return nil
 	}
@@ -263,7 +264,7 @@ func (m *Manager) localDue() bool {
 		return false
 	}
 	for _, s := range *m.served.Load() {
-		if s.local != nil && !s.placeholder && m.ca.due(s.local) {
+		if s.local != nil && m.ca.due(s.local) {
 			return true
 		}
 	}
@@ -277,7 +278,7 @@ func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.C
 	switch {
 	case s == nil:
 		return nil, errNoCertificate
-	case s.onDemand && !shows(s.certs, hello.ServerName) && (s.local == nil || !shows([]*tls.Certificate{s.local}, hello.ServerName)):
+	case s.onDemand && !shows(s.certs, hello.ServerName) && !s.awaits(hello.ServerName):
 		return m.demand(hello)
 	case s.bySNI:
 		return bySNI(s.certs, hello.ServerName), nil
@@ -285,6 +286,10 @@ func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.C
 		return choose(s.certs, hello), nil
 	case s.local != nil:
 		return s.local, nil
+	case s.placeholder != nil:
+		if cert := s.placeholder(); cert != nil {
+			return cert, nil
+		}
 	}
 	return nil, errNoCertificate
 }

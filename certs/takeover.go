@@ -2,10 +2,12 @@ package certs
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,10 +29,10 @@ func (e *entry) overdue(k pairKey, now time.Time) bool {
 	}
 	leaf := e.cert.Leaf
 	left := leaf.NotAfter.Sub(now)
-	if lineageOf(k.Cert) == nil {
-		return left <= 0
+	if left <= 0 {
+		return true
 	}
-	return left < min(leaf.NotAfter.Sub(leaf.NotBefore)/overduePart, overdueMost)
+	return left < min(leaf.NotAfter.Sub(leaf.NotBefore)/overduePart, overdueMost) && lineageOf(k.Cert) != nil
 }
 
 // orders says what is to be obtained for a site; nothing as long as one of its
@@ -175,20 +177,30 @@ func (m *Manager) replace(s *Site, now *served, o obtained, before *served, kept
 		now.certs, now.bySNI = before.certs, before.bySNI
 		return
 	}
-	if before != nil && before.placeholder && slices.Equal(before.names, s.Names) {
-		now.local, now.names, now.placeholder = before.local, before.names, true
+	if before != nil && before.placeholder != nil && slices.Equal(before.names, s.Names) {
+		now.names, now.placeholder = before.names, before.placeholder
 		return
 	}
 	if c := kept.covering(o.orders[0].names); c != nil {
 		now.certs = []*tls.Certificate{c}
 		return
 	}
-	cert, err := placeholder(o.orders[0].names, m.options.Now())
-	if err != nil {
-		m.options.Log("error", fmt.Sprintf("placeholder certificate: %v", err))
-		return
-	}
-	now.local, now.names, now.placeholder = cert, s.Names, true
+	now.names = s.Names
+	// Made at the first handshake: of a thousand sites few are asked for.
+	now.placeholder = sync.OnceValue(func() *tls.Certificate {
+		cert, err := placeholder(o.orders[0].names, m.options.Now())
+		if err != nil {
+			m.options.Log("error", fmt.Sprintf("placeholder certificate: %v", err))
+		}
+		return cert
+	})
+}
+
+// awaits says whether a certificate for a name is being obtained.
+func (s *served) awaits(name string) bool {
+	return slices.ContainsFunc(s.waiting, func(o order) bool {
+		return (&x509.Certificate{DNSNames: o.names}).VerifyHostname(name) == nil
+	})
 }
 
 // covers says whether a certificate holds at least one of the names.

@@ -217,18 +217,16 @@ func (c *compiler) checkCertificates() {
 	if len(sites) == 0 {
 		return
 	}
+	places := make(map[string]parser.Range, len(c.table.Servers))
+	for _, s := range c.table.Servers {
+		places[s.ID] = s.Place
+	}
 	for _, p := range c.opts.CheckCertificates(sites) {
 		severity := parser.Error
 		if p.Warning {
 			severity = parser.Warning
 		}
-		var at parser.Range
-		for _, s := range c.table.Servers {
-			if s.ID == p.SiteID {
-				at = s.Place
-			}
-		}
-		c.failLater(severity, at, parser.Range{}, "", "", "%s", p.Message)
+		c.failLater(severity, places[p.SiteID], parser.Range{}, "", "", "%s", p.Message)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -214,12 +215,7 @@ func TestFileComesBack(t *testing.T) {
 	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", files)
 	s := startServer(t, dir, "nginx", p.environment(), "-c", conf)
 	awaitTrusted(t, p.roots(), p.tlsPort, "site.test", startLimit)
-	writeTestPair(t, files, "site.test")
-	for from, to := range map[string]string{"c.pem": "fullchain.pem", "k.pem": "privkey.pem"} {
-		if err := os.Rename(filepath.Join(files, from), filepath.Join(files, to)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	putFiles(t, files, "site.test")
 	_ = s.cmd.Process.Signal(syscall.SIGHUP)
 	var leaf *x509.Certificate
 	for range 100 {
@@ -313,16 +309,7 @@ func TestRenewedFileWithoutReload(t *testing.T) {
 	port := unusedPort(t)
 	conf := siteConf(t, dir, 0, port, "site.test", files)
 	dropRights(t, conf)
-	put := func() {
-		t.Helper()
-		writeTestPair(t, files, "site.test")
-		for _, f := range [][2]string{{"c.pem", "fullchain.pem"}, {"k.pem", "privkey.pem"}} {
-			if err := os.Rename(filepath.Join(files, f[0]), filepath.Join(files, f[1])); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	put()
+	putFiles(t, files, "site.test")
 	if err := os.Chmod(filepath.Dir(files), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +323,7 @@ func TestRenewedFileWithoutReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put()
+	putFiles(t, files, "site.test")
 	whole, _ := os.ReadFile(filepath.Join(files, "privkey.pem"))
 	if err := os.WriteFile(filepath.Join(files, "privkey.pem"), key, 0o600); err != nil { // the old key beside the new certificate
 		t.Fatal(err)
@@ -398,6 +385,71 @@ func TestServeFlags(t *testing.T) {
 	} {
 		if out, code := proxyctl(t, nil, append(append([]string{"serve"}, wrong...), conf)...); code != 2 || !strings.Contains(out, wrong[0]) {
 			t.Errorf("%q: status %d, %s", wrong, code, out)
+		}
+	}
+}
+
+// TestManyMissing: a thousand servers without files, and an authority that
+// takes its time: the one that has its file is served at once, few orders are
+// under way, and what is missing is said once.
+func TestManyMissing(t *testing.T) {
+	t.Parallel()
+	authority, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer authority.Close()
+	var asked atomic.Int32
+	go func() {
+		for {
+			if _, err := authority.Accept(); err != nil { // and never answer
+				return
+			}
+			asked.Add(1)
+		}
+	}()
+	dir := t.TempDir()
+	port := unusedPort(t)
+	conf := siteConf(t, dir, unusedPort(t), port, "good.test", filepath.Join(dir, "live/good.test"))
+	putFiles(t, filepath.Join(dir, "live/good.test"), "good.test")
+	var missing strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&missing, "server { listen 127.0.0.1:%d ssl; server_name s%d.test; ssl_certificate %[3]s/live/s%[2]d/fullchain.pem; ssl_certificate_key %[3]s/live/s%[2]d/privkey.pem; }\n", port, i, dir)
+	}
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text[:strings.LastIndexByte(string(text), '}')], missing.String()+"}\n"...)
+	if err := os.WriteFile(conf, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, dir, "nginx", []string{"PROXYCTL_ACME_CA=https://" + authority.Addr().String() + "/dir"}, "-c", conf)
+	s.awaitLog("asking 127.0.0.1", startLimit)
+	if leaf, err := shown(port, "good.test"); err != nil || leaf.Subject.CommonName != "test" {
+		t.Errorf("the good one: %v, %v", leaf, err)
+	}
+	if leaf, err := shown(port, "s999.test"); err != nil || leaf.VerifyHostname("s999.test") != nil {
+		t.Errorf("the last one: %v, %v", leaf, err)
+	}
+	for asked.Load() == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := asked.Load(); n > 8 {
+		t.Errorf("%d orders at once", n)
+	}
+	if n := strings.Count(s.out.String()+s.errorLog(), "cannot load certificate"); n != 1000 {
+		t.Errorf("%d messages about missing files", n)
+	}
+}
+
+// putFiles puts a pair where Certbot would.
+func putFiles(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	writeTestPair(t, dir, names...)
+	for _, f := range [][2]string{{"c.pem", "fullchain.pem"}, {"k.pem", "privkey.pem"}} {
+		if err := os.Rename(filepath.Join(dir, f[0]), filepath.Join(dir, f[1])); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -36,14 +36,23 @@ func (p *process) readyCertificates() error {
 
 // checkCertificates is what loading a configuration asks of the certificates.
 func (p *process) checkCertificates(sites []proxy.CertSite) []proxy.CertProblem {
-	return certProblems(certs.Check(certSites(sites), p.certOptions()))
+	problems := certs.Check(certSites(sites), p.certOptions())
+	p.said = make(map[string]bool, len(problems))
+	for _, problem := range problems {
+		p.said[problem.Message] = true
+	}
+	return certProblems(problems)
 }
 
-// updateCertificates reads the certificates of a table that begins to serve.
+// updateCertificates reads the certificates of a table that begins to serve. What
+// was said when it was loaded is not said again.
 func (p *process) updateCertificates(sites []proxy.CertSite, ports proxy.ChallengePorts) {
 	for _, problem := range p.certs.Update(context.Background(), certSites(sites), certs.Ports(ports)) {
-		p.runtime.Logf(proxy.LogWarn, "%s", problem.Message)
+		if !p.said[problem.Message] {
+			p.runtime.Logf(proxy.LogWarn, "%s", problem.Message)
+		}
 	}
+	p.said = nil
 }
 
 // loadCertificate reads what a name with variables leads to.

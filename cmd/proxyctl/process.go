@@ -43,6 +43,7 @@ type process struct {
 	options *proxy.Options
 	runtime *proxy.Runtime
 	certs   *certs.Manager
+	said    map[string]bool // about the certificates of the configuration that is loaded
 	control *control
 	signals chan os.Signal
 	pidFile string // "" while there is none
