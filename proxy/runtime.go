@@ -165,7 +165,6 @@ func (r *Runtime) Reload(t *Table) error {
 		t.release()
 		return err
 	}
-	t.inheritUpstreams(old)
 	if r.opts.UpdateCertificates != nil {
 		r.opts.UpdateCertificates(t.certSites(), t.challengePorts())
 	}
