@@ -16,7 +16,7 @@ import (
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"proxyctl/cmd/proxyctl":   {"proxyctl/parser", "proxyctl/proxy", "proxyctl/certs"},
-		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver"},
+		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver", "proxyctl/proxy/cache"},
 		"proxyctl/proxy/http1":    {"proxyctl/proxy/sock"},
 		"proxyctl/proxy/http2":    {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},
 		"proxyctl/proxy/sock":     nil,
@@ -24,6 +24,7 @@ func TestImports(t *testing.T) {
 		"proxyctl/proxy/match":    nil,
 		"proxyctl/proxy/pcre":     nil,
 		"proxyctl/proxy/resolver": nil,
+		"proxyctl/proxy/cache":    nil,
 		"proxyctl/parser":         nil,
 		"proxyctl/certs":          nil,
 	}
