@@ -34,62 +34,6 @@ const (
 	pieceUpgrade           // Upgrade, which must not ask for HTTP/2
 )
 
-// fieldSet is a set of field names.
-type fieldSet struct {
-	ids   [4]uint64 // by http1.HeaderID
-	names []string  // those without an id
-}
-
-func (s *fieldSet) add(name string) {
-	if id := http1.Identify([]byte(name)); id != 0 {
-		s.ids[id>>6] |= 1 << (id & 63)
-		return
-	}
-	s.names = append(s.names, name)
-}
-
-func (s *fieldSet) remove(name string) {
-	if id := http1.Identify([]byte(name)); id != 0 {
-		s.ids[id>>6] &^= 1 << (id & 63)
-		return
-	}
-	for i, n := range s.names {
-		if strings.EqualFold(n, name) {
-			s.names = append(s.names[:i:i], s.names[i+1:]...)
-			return
-		}
-	}
-}
-
-func (s *fieldSet) has(f *http1.Field) bool {
-	if f.ID != 0 {
-		return s.ids[f.ID>>6]&(1<<(f.ID&63)) != 0
-	}
-	for _, n := range s.names {
-		if len(n) == len(f.Name) && equalFold(f.Name, n) {
-			return true
-		}
-	}
-	return false
-}
-
-// equalFold compares a field name without regard to the case of ASCII letters.
-func equalFold(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i := range b {
-		x, y := b[i], s[i]
-		if x == y {
-			continue
-		}
-		if x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z' {
-			return false
-		}
-	}
-	return true
-}
-
 // proxyHead compiles the head for a level. nginx sends Host first, then
 // proxy_set_header in its order, then what nobody set
 // (ngx_http_proxy_init_headers).
@@ -177,20 +121,50 @@ func (t *headTemplate) add(p headPiece) {
 	t.pieces = append(t.pieces, p)
 }
 
-// safeName keeps line ends out of a field name.
-func safeName(name string) string {
-	return string(guardLine([]byte(name)))
+// serveProxy is the handler of proxy_pass.
+func serveProxy(x *Exchange) Code {
+	c := &x.loc.Conf.Proxy
+	u, code := x.beginPass(&c.upstreamConf)
+	if code != OK {
+		return code
+	}
+	u.rewriter = c
+	var url upstreamURL
+	if c.target.value == nil {
+		u.vars, u.block = c.target.vars, c.target.group
+	} else if !x.evalTarget(c, &url) {
+		return 500
+	}
+	if code := x.bodyToPass(c.body == nil && (!x.Req.Chunked || !c.http10)); code != OK {
+		return code
+	}
+	if !x.buildRequest(c) {
+		return 500
+	}
+	return x.pass(&url)
 }
 
-// guardLine blanks what would end a line or a string. Unlike nginx, which
-// passes line ends on when a variable holds them.
-func guardLine(b []byte) []byte {
-	for i, c := range b {
-		if c == '\r' || c == '\n' || c == 0 {
-			b[i] = ' '
-		}
+// evalTarget evaluates a proxy_pass with variables (ngx_http_proxy_eval).
+func (x *Exchange) evalTarget(c *proxyConf, url *upstreamURL) bool {
+	text := c.target.value.String(x)
+	scheme, rest, port := splitScheme(text)
+	if port == 0 || rest == "" {
+		x.Logf(logError, "invalid URL prefix in %q", text)
+		return false
 	}
-	return b
+	u, problem := parseUpstreamURL(rest, port, true)
+	if problem != "" {
+		x.Logf(logError, "%s in upstream %q", problem, rest)
+		return false
+	}
+	if len(u.uri) > 0 && u.uri[0] == '?' {
+		u.uri = "/" + u.uri
+	}
+	v := &x.upstream.vars
+	*v = passVars{dynamic: true, tls: port == 443, scheme: []byte(scheme)}
+	v.set(&u, port)
+	*url = u
+	return true
 }
 
 // buildRequest makes the head of the request in x.upstream.head, with the body
@@ -239,9 +213,10 @@ func (x *Exchange) buildRequest(c *proxyConf) bool {
 // measureBody decides how the body of the request is announced.
 func (x *Exchange) measureBody(c *proxyConf) {
 	u := &x.upstream
-	u.chunked, u.bodyLength, u.setBody = false, x.contentLength(), nil
+	u.chunked, u.bodyLength, u.setBody, u.frame = false, x.contentLength(), nil, nil
 	switch {
 	case c.body != nil:
+		u.passBody = false
 		u.setBody = c.body.Bytes(x)
 		u.bodyLength = int64(len(u.setBody))
 	case x.inner.level > 0 && x.body.size == 0: // Unlike nginx, which announces the body that the main request has.
@@ -249,7 +224,10 @@ func (x *Exchange) measureBody(c *proxyConf) {
 	case !c.passBody: // Unlike nginx, which announces a body that it does not send.
 		u.bodyLength = -1
 	case u.streaming && x.Req.Chunked:
-		u.chunked, u.bodyLength = !c.http2, -1
+		u.bodyLength = -1
+		if u.chunked = c.wire == wireHTTP1; u.chunked {
+			u.frame = frameChunk
+		}
 	case !u.streaming && (x.Req.Chunked || x.body.discarded):
 		u.bodyLength = x.body.size
 	}
@@ -399,44 +377,4 @@ func (x *Exchange) isNamedByConnection(f *http1.Field) bool {
 		}
 	}
 	return false
-}
-
-// hasToken looks for a word in a list separated by commas.
-func hasToken(list []byte, word string) bool {
-	for len(list) > 0 {
-		var item []byte
-		item, list, _ = bytes.Cut(list, comma)
-		if equalFold(bytes.Trim(item, " \t"), word) {
-			return true
-		}
-	}
-	return false
-}
-
-func hasTokenBytes(list, word []byte) bool {
-	for len(list) > 0 {
-		var item []byte
-		item, list, _ = bytes.Cut(list, comma)
-		if item = bytes.Trim(item, " \t"); len(item) == len(word) && bytes.EqualFold(item, word) {
-			return true
-		}
-	}
-	return false
-}
-
-var comma = []byte(",")
-
-// hiddenFields makes the set of fields of answers that are not passed on.
-func hiddenFields(defaults, hide, pass []string) fieldSet {
-	var s fieldSet
-	for _, name := range defaults {
-		s.add(name)
-	}
-	for _, name := range hide {
-		s.add(name)
-	}
-	for _, name := range pass {
-		s.remove(name)
-	}
-	return s
 }

@@ -66,7 +66,7 @@ func setProxyRedirect(l *Level, d *parser.Directive) error {
 }
 
 // redirect is what "default" means.
-func (t *proxyTarget) redirect() rewriteRule {
+func (t *passTarget) redirect() rewriteRule {
 	if len(t.vars.uri) > 0 {
 		return rewriteRule{pattern: &Value{text: t.url}, replacement: &Value{text: string(t.vars.location)}}
 	}
@@ -231,6 +231,11 @@ func setCookieFlags(l *Level, d *parser.Directive) error {
 	return nil
 }
 
+// rewriteAddress applies proxy_redirect.
+func (c *proxyConf) rewriteAddress(x *Exchange, value []byte, from int) ([]byte, bool) {
+	return c.redirects.rewrite(x, value, from)
+}
+
 // changesCookies says whether Set-Cookie needs a look.
 func (c *proxyConf) changesCookies() bool {
 	return len(c.domains.rules)+len(c.paths.rules)+len(c.flags.rules) > 0
@@ -245,6 +250,9 @@ type cookiePart struct {
 
 // rewriteCookie changes a Set-Cookie value (ngx_http_proxy_rewrite_cookie).
 func (c *proxyConf) rewriteCookie(x *Exchange, value []byte) []byte {
+	if !c.changesCookies() {
+		return value
+	}
 	var room [8]cookiePart
 	parts := parseCookie(room[:0], value)
 	if !parts[0].hasValue {

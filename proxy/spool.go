@@ -30,7 +30,7 @@ const spoolPatience = 20 * time.Millisecond
 // long as there is no reader.
 type spool struct {
 	x     *Exchange
-	c     *proxyConf
+	c     *upstreamConf
 	rate  limiter
 	timer *time.Timer
 
@@ -50,8 +50,8 @@ type spool struct {
 }
 
 // spoolAnswer passes a large body on.
-func (x *Exchange) spoolAnswer(c *proxyConf, rate limiter) Code {
-	s := &spool{x: x, c: c, rate: rate}
+func (x *Exchange) spoolAnswer(rate limiter) Code {
+	s := &spool{x: x, c: x.upstream.conf, rate: rate}
 	s.changed.L = &s.mu
 	pooled := pieces.Get().(*[]byte)
 	defer pieces.Put(pooled)
@@ -62,7 +62,7 @@ func (x *Exchange) spoolAnswer(c *proxyConf, rate limiter) Code {
 		}
 		last := err != nil
 		if last {
-			x.endAnswer(c)
+			x.endAnswer()
 		} else {
 			s.arm()
 		}
@@ -145,7 +145,7 @@ func (s *spool) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, io.EOF) {
-		s.x.endAnswer(s.c)
+		s.x.endAnswer()
 	}
 	s.ended, s.err = true, err
 	s.changed.Broadcast()

@@ -21,6 +21,7 @@ import (
 // time; only abort may be called by others.
 type upstreamConn struct {
 	upstreamWire
+	kind     wireKind
 	http1    *http1.ClientConn // one of the two is the wire
 	http2    *http2.ClientConn
 	sock     *sock.Conn
@@ -29,6 +30,15 @@ type upstreamConn struct {
 	born     int64
 	reused   bool
 }
+
+// wireKind is a protocol that servers are spoken to in.
+type wireKind uint8
+
+// The protocols.
+const (
+	wireHTTP1 wireKind = iota
+	wireHTTP2
+)
 
 // upstreamWire is how requests and answers go over a connection.
 type upstreamWire interface {
@@ -66,13 +76,14 @@ func dialUpstream(x *Exchange, c *upstreamConf, p *upstream.Peer) (*upstreamConn
 		return nil, err
 	}
 	conn := &upstreamConn{sock: s, net: s, born: nanos()}
-	conn.speak(c.http2)
+	conn.speak(c.wire)
 	return conn, nil
 }
 
-// speak chooses the version of HTTP.
-func (c *upstreamConn) speak(version2 bool) {
-	if version2 {
+// speak chooses the protocol.
+func (c *upstreamConn) speak(wire wireKind) {
+	c.kind = wire
+	if wire == wireHTTP2 {
 		c.http2 = http2.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.http2
 		return
@@ -84,7 +95,7 @@ func (c *upstreamConn) speak(version2 bool) {
 // Abort wakes whoever waits for the connection. Safe from any goroutine.
 func (c *upstreamConn) Abort() { c.sock.Abort() }
 
-// localAddress is what proxy_bind says; invalid for none.
+// localAddress is what bind says; invalid for none.
 func (x *Exchange) localAddress(c *upstreamConf) netip.AddrPort {
 	v := c.bind.value
 	if v == nil {
@@ -135,7 +146,7 @@ func (c *upstreamConn) startTLS(config *tls.Config, timeout time.Duration) (*tls
 	}
 	_ = c.sock.SetDeadline(time.Time{})
 	c.net = t
-	c.speak(c.http2 != nil)
+	c.speak(c.kind)
 	return t, nil
 }
 

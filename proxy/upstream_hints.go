@@ -13,8 +13,8 @@ func (x *Exchange) wantsHints() bool {
 
 // hints gives what sees the interim answers of a server. All of them together
 // may be as large as one head.
-func (x *Exchange) hints(c *proxyConf) func(*http1.Response) {
-	total := int64(0)
+func (x *Exchange) hints() func(*http1.Response) {
+	total, c := int64(0), x.upstream.conf
 	return func(r *http1.Response) {
 		if r.Status != 103 {
 			return

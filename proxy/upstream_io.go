@@ -128,14 +128,14 @@ func (s *upstreamScratch) poolKey() string {
 	case s.tls != nil:
 		key = s.tls.client.key
 	}
-	if s.conf.http2 {
+	if s.conf.wire == wireHTTP2 {
 		key = "h2 " + key
 	}
 	return key
 }
 
 // connect gets a connection to the chosen server, a kept one if there is one.
-func (x *Exchange) connect(c *proxyConf) verdict {
+func (x *Exchange) connect() verdict {
 	u := &x.upstream
 	if !u.fresh && u.block != nil && u.block.idle != nil {
 		for {
@@ -156,7 +156,7 @@ func (x *Exchange) connect(c *proxyConf) verdict {
 		}
 	}
 	u.action = connecting
-	conn, err := dialUpstream(x, &c.upstreamConf, u.peer)
+	conn, err := dialUpstream(x, u.conf, u.peer)
 	if err != nil {
 		return x.dialFailed(err)
 	}
@@ -165,7 +165,7 @@ func (x *Exchange) connect(c *proxyConf) verdict {
 	}
 	u.state().connect = nanos() - u.since
 	if u.tls != nil {
-		if v := x.handshake(c, conn); v != (verdict{}) {
+		if v := x.handshake(conn); v != (verdict{}) {
 			return v
 		}
 		u.state().connect = nanos() - u.since
@@ -200,16 +200,16 @@ func (x *Exchange) dialFailed(err error) verdict {
 }
 
 // handshake begins TLS on a new connection.
-func (x *Exchange) handshake(c *proxyConf, conn *upstreamConn) verdict {
+func (x *Exchange) handshake(conn *upstreamConn) verdict {
 	u := &x.upstream
 	u.action = handshaking
-	client := c.tls.client
-	config, name, err := client.connection(x, &c.tls, x.sslName())
+	client := u.tls.client
+	config, name, err := client.connection(x, u.tls, x.sslName())
 	if err != nil {
 		x.Logf(logError, "%s", err)
 		return verdict{code: 500}
 	}
-	if u.conf.http2 {
+	if u.conf.wire == wireHTTP2 {
 		config = config.Clone()
 		config.NextProtos = []string{"h2"}
 	}
@@ -233,7 +233,7 @@ func (x *Exchange) handshake(c *proxyConf, conn *upstreamConn) verdict {
 	return verdict{}
 }
 
-// sslName is the name a certificate must have unless proxy_ssl_name says
+// sslName is the name a certificate must have unless the configuration says
 // otherwise: that of the group, or of the server in the variable.
 func (x *Exchange) sslName() string {
 	if b := x.upstream.block; b != nil {
@@ -262,17 +262,17 @@ func faultCode(err error) Code {
 // sendRequest sends the request but for its last piece, which is returned: it
 // goes out together with the wait for the answer. A small body is joined to the
 // head.
-func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
+func (x *Exchange) sendRequest() (last []byte, err error) {
 	u := &x.upstream
 	u.action, u.sent = sending, true
 	if u.conn.http2 != nil {
-		return nil, x.sendFrames(c)
+		return nil, x.sendFrames()
 	}
 	if u.streaming {
 		return nil, x.sendStream(u.head)
 	}
 	head, body := u.head, []byte(nil)
-	if c.body == nil && c.passBody {
+	if u.passBody {
 		body = x.body.data
 	}
 	n := len(head)
@@ -280,7 +280,7 @@ func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
 	case len(body) > 0 && len(body) <= joined:
 		head = append(head, body...)
 		u.head = head[:n] // keeps the room for the next time
-	case c.body == nil && c.passBody && x.body.file != nil:
+	case u.passBody && x.body.file != nil:
 		if err := u.conn.Send(head); err != nil {
 			return nil, err
 		}
@@ -293,11 +293,11 @@ func (x *Exchange) sendRequest(c *proxyConf) (last []byte, err error) {
 }
 
 // sendFrames sends the request over HTTP/2.
-func (x *Exchange) sendFrames(c *proxyConf) error {
+func (x *Exchange) sendFrames() error {
 	u := &x.upstream
 	body := u.head[u.headEnd:]
 	file := false
-	if c.body == nil && c.passBody {
+	if u.passBody {
 		body, file = x.body.data, x.body.file != nil
 	}
 	scheme := "http"
@@ -356,10 +356,9 @@ func (x *Exchange) sendStream(head []byte) error {
 		}
 		out = buf[:0]
 	}
-	const room = 32 // for the size of a chunk before it and what follows
 	for {
-		at := len(out) + room
-		n, err := x.stream.readBody(buf[at : len(buf)-room])
+		at := len(out) + frameRoom
+		n, err := x.stream.readBody(buf[at : len(buf)-frameRoom])
 		if code := x.countBody(n); code != OK {
 			return &clientError{code}
 		}
@@ -367,7 +366,7 @@ func (x *Exchange) sendStream(head []byte) error {
 		if err != nil && !last {
 			return &clientError{x.bodyFailed(err)}
 		}
-		out = frameChunk(out, buf[at:at+n], u.chunked, last)
+		out = u.frame.append(out, buf[at:at+n], last)
 		if err := u.conn.Send(out); err != nil {
 			return err
 		}
@@ -389,17 +388,28 @@ func (x *Exchange) bodyAtHand() bool {
 	return ok && s.conn.BodyAtHand()
 }
 
-// frameChunk appends a piece of a body, in the form of a chunk if need be.
-// piece may lie behind out in the same memory, with room for the frame.
-func frameChunk(out, piece []byte, chunked, last bool) []byte {
-	if chunked && len(piece) > 0 {
+// bodyFrame appends a piece of a body, the last of them with last, in the form
+// that a protocol gives it. piece may lie behind out in the same memory, with
+// frameRoom bytes between for what comes before it.
+type bodyFrame func(out, piece []byte, last bool) []byte
+
+func (f bodyFrame) append(out, piece []byte, last bool) []byte {
+	if f == nil {
+		return append(out, piece...)
+	}
+	return f(out, piece, last)
+}
+
+// frameRoom is what a frame may take before a piece, and behind it.
+const frameRoom = 32
+
+// frameChunk is the frame of chunks.
+func frameChunk(out, piece []byte, last bool) []byte {
+	if len(piece) > 0 {
 		out = http1.AppendChunkHeader(out, len(piece))
+		out = append(append(out, piece...), "\r\n"...)
 	}
-	out = append(out, piece...)
-	if chunked && len(piece) > 0 {
-		out = append(out, "\r\n"...)
-	}
-	if chunked && last {
+	if last {
 		out = append(out, "0\r\n\r\n"...)
 	}
 	return out
@@ -409,12 +419,12 @@ func frameChunk(out, piece []byte, chunked, last bool) []byte {
 var pieces = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // passAnswer passes the body of the answer on to the client.
-func (x *Exchange) passAnswer(c *proxyConf) Code {
+func (x *Exchange) passAnswer() Code {
 	u := &x.upstream
 	u.action = readingBody
-	rate := rateLimit(x, c.limitRate)
+	rate := rateLimit(x, u.conf.limitRate)
 	if u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
-		return x.spoolAnswer(c, rate)
+		return x.spoolAnswer(rate)
 	}
 	held, total := int64(0), int64(0)
 	for {
@@ -425,7 +435,7 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 		u.state().length += int64(len(p))
 		last := err != nil
 		if last {
-			x.endAnswer(c)
+			x.endAnswer()
 		}
 		if x.WriteBody(p, last) != nil {
 			return Abort
@@ -435,7 +445,7 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 		}
 		total += int64(len(p))
 		if u.answer.buffering && total > spoolFrom {
-			return x.spoolAnswer(c, rate)
+			return x.spoolAnswer(rate)
 		}
 		// nginx passes full buffers on while it waits for more
 		held += int64(len(p))
@@ -451,9 +461,9 @@ func (x *Exchange) passAnswer(c *proxyConf) Code {
 
 // endAnswer lets the server go when its answer is complete: it need not wait
 // for the client.
-func (x *Exchange) endAnswer(c *proxyConf) {
-	if c.passTrailers {
-		x.takeTrailers(c)
+func (x *Exchange) endAnswer() {
+	if x.upstream.conf.passTrailers {
+		x.takeTrailers()
 	}
 	if more, chunked := x.upstream.conn.Excess(); more && chunked {
 		x.logUpstream(logWarn, "upstream sent data after final chunk")
@@ -483,7 +493,7 @@ func (x *Exchange) bodyBroken(err error) Code {
 }
 
 // takeTrailers passes trailers on (proxy_pass_trailers).
-func (x *Exchange) takeTrailers(c *proxyConf) {
+func (x *Exchange) takeTrailers() {
 	u := &x.upstream
 	fields, err := u.conn.Trailers(u.trailers[:0])
 	if u.trailers = fields; err != nil {
@@ -492,7 +502,7 @@ func (x *Exchange) takeTrailers(c *proxyConf) {
 	for i := range u.trailers {
 		f := &u.trailers[i]
 		f.Name, f.Value = bytes.Clone(f.Name), bytes.Clone(f.Value) // filters may be using the arena: see spool
-		if !c.hidden.has(f) {
+		if !u.conf.hidden.has(f) {
 			x.Out.Trailers = append(x.Out.Trailers, *f)
 		}
 	}
@@ -533,14 +543,14 @@ func (r *limiter) count(n int) { r.sent += int64(n) }
 // readHead sends what is left of the request, reads the head of the answer past
 // interim ones, and takes it apart. Unlike nginx, which takes all interim
 // answers but 103 for the final one.
-func (x *Exchange) readHead(c *proxyConf, request []byte) error {
+func (x *Exchange) readHead(request []byte) error {
 	u := &x.upstream
-	limit := int(c.bufferSize)
+	limit := int(u.conf.bufferSize)
 	r := &u.response
 	u.limits = http1.Limits{Line: limit, Head: limit, Fields: maxAnswerFields}
 	var interim func(*http1.Response)
 	if x.wantsHints() {
-		interim = x.hints(c)
+		interim = x.hints()
 	}
 	err := u.conn.ReadResponse(request, r, &u.limits, u.isHead, interim)
 	if err != nil {

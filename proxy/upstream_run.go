@@ -25,7 +25,7 @@ type upstreamScratch struct {
 	block  *upstreamBlock // nil for a server that a variable names
 	group  *upstream.Group
 	conf   *upstreamConf
-	tls    *proxyTLS // nil without TLS
+	tls    *upstreamTLSConf // nil without TLS
 	peer   *upstream.Peer
 	name   string // of the peer, or of the group while there is none
 	conn   *upstreamConn
@@ -44,11 +44,14 @@ type upstreamScratch struct {
 	chunked          bool  // in chunks
 	bodyLength       int64 // as announced; -1: not at all
 	setBody          []byte
-	sent             bool // some of it has been sent
+	passBody         bool      // that of the client follows the head
+	frame            bodyFrame // around the pieces of the body; nil for none
+	sent             bool      // some of it has been sent
 	sentAll          bool
 
 	// the answer
 	answer   upstreamAnswer
+	rewriter answerRewriter // nil for none
 	limits   http1.Limits
 	response http1.Response // its slices are in the buffer of the connection
 	fields   []http1.Field  // as received
@@ -90,6 +93,8 @@ func (s *upstreamScratch) begin(c *upstreamConf) {
 	s.begun, s.conf, s.name = true, c, ""
 	s.block, s.group, s.peer, s.conn, s.tls = nil, nil, nil, nil, nil
 	s.sent, s.sentAll, s.streaming, s.fresh = false, false, false, false
+	s.setBody, s.passBody, s.frame, s.rewriter = nil, c.passBody, nil, nil
+	s.chunked, s.bodyLength, s.isHead = false, -1, false
 	s.answer = upstreamAnswer{}
 	s.session, s.cookieAt = nil, 0
 	s.fields, s.kinds, s.trailers = s.fields[:0], s.kinds[:0], s.trailers[:0]
@@ -134,114 +139,6 @@ func nanos() int64 { return time.Now().UnixNano() }
 // state is the current attempt.
 func (s *upstreamScratch) state() *upstreamState { return &s.states[len(s.states)-1] }
 
-// serveProxy is the handler of proxy_pass.
-func serveProxy(x *Exchange) Code {
-	c := &x.loc.Conf.Proxy
-	if c.target == nil { // an if block that matched later took over, and passes nothing on
-		x.Logf(logAlert, "no upstream configuration")
-		return 500
-	}
-	u := &x.upstream
-	u.begin(&c.upstreamConf)
-	var url upstreamURL
-	if c.target.value == nil {
-		u.vars, u.block = c.target.vars, c.target.group
-	} else if !x.evalTarget(c, &url) {
-		return 500
-	}
-	if code := x.bodyToPass(c); code != OK {
-		return code
-	}
-	if !x.buildRequest(c) {
-		return 500
-	}
-	if u.vars.dynamic {
-		if code := x.findGroup(c, &url); code != OK {
-			return code
-		}
-	} else {
-		u.group = u.block.group.Load()
-	}
-	if u.vars.tls {
-		u.tls = &c.tls
-	}
-	return x.askServers(c)
-}
-
-// bodyToPass reads the body of the request, unless it can be passed on while it
-// comes.
-func (x *Exchange) bodyToPass(c *proxyConf) Code {
-	if c.requestBuffering || c.body != nil || !c.passBody || x.bodyRead || !x.hasBody() || x.Req.Chunked && c.http10 {
-		return x.readBody()
-	}
-	var code Code
-	x.upstream.streaming, code = x.streamBody()
-	return code
-}
-
-// evalTarget evaluates a proxy_pass with variables (ngx_http_proxy_eval).
-func (x *Exchange) evalTarget(c *proxyConf, url *upstreamURL) bool {
-	text := c.target.value.String(x)
-	scheme, rest, port := splitScheme(text)
-	if port == 0 || rest == "" {
-		x.Logf(logError, "invalid URL prefix in %q", text)
-		return false
-	}
-	u, problem := parseUpstreamURL(rest, port, true)
-	if problem != "" {
-		x.Logf(logError, "%s in upstream %q", problem, rest)
-		return false
-	}
-	if len(u.uri) > 0 && u.uri[0] == '?' {
-		u.uri = "/" + u.uri
-	}
-	v := &x.upstream.vars
-	*v = passVars{dynamic: true, tls: port == 443, scheme: []byte(scheme)}
-	v.set(&u, port)
-	*url = u
-	return true
-}
-
-// findGroup finds the group that a variable names, or makes one of an address.
-func (x *Exchange) findGroup(c *proxyConf, url *upstreamURL) Code {
-	u, groups := &x.upstream, x.table.groups
-	host := lower(url.host)
-	g := groups[host]
-	if g == nil || !g.explicit || !url.noPort {
-		g = groups[implicitKey(host, url.port)]
-	}
-	if g != nil {
-		u.block, u.group = g, g.group.Load()
-		return OK
-	}
-	addresses := []peerAddress{}
-	if url.unix || url.addr.IsValid() {
-		addresses = url.resolve(true)
-	} else {
-		found, code := x.resolveHost(&c.upstreamConf, url.host)
-		if code != OK {
-			return code
-		}
-		for _, a := range found {
-			addresses = append(addresses, inetAddress(a, url.port))
-		}
-	}
-	var peers []upstream.Peer
-	for _, a := range addresses {
-		peers = append(peers, upstream.Peer{Name: a.name, Network: a.network, Address: a.address, Server: url.text, MaxFails: 1, FailTimeout: 10 * time.Second})
-	}
-	group, err := upstream.NewGroup(url.host, peers, upstream.RoundRobin)
-	if err != nil {
-		x.Logf(logError, "%s", err)
-		return 500
-	}
-	u.group = group
-	return OK
-}
-
-// implicitKey is the name of a group that a pass directive made of an address.
-func implicitKey(host string, port uint16) string { return fmt.Sprintf("%s %d", host, port) }
-
 // balanceKey is what the group's method chooses by.
 func (x *Exchange) balanceKey() []byte {
 	u := &x.upstream
@@ -265,8 +162,9 @@ func (x *Exchange) balanceKey() []byte {
 
 // askServers asks one server after the other until one answers, or the rules
 // of proxy_next_upstream say that it is enough.
-func (x *Exchange) askServers(c *proxyConf) Code {
+func (x *Exchange) askServers() Code {
 	u := &x.upstream
+	c := u.conf
 	u.start = nanos()
 	u.attempt.Start(u.group, x.balanceKey())
 	if s := u.sticky(); s != nil {
@@ -279,7 +177,7 @@ func (x *Exchange) askServers(c *proxyConf) Code {
 	}
 	x.willWait()
 	for {
-		v := x.askServer(c)
+		v := x.askServer()
 		if v.next == 0 {
 			x.leaveServer()
 			return v.code
@@ -292,7 +190,7 @@ func (x *Exchange) askServers(c *proxyConf) Code {
 }
 
 // askServer chooses a server, sends it the request, and passes its answer on.
-func (x *Exchange) askServer(c *proxyConf) verdict {
+func (x *Exchange) askServer() verdict {
 	u := &x.upstream
 	u.since = nanos()
 	u.states = append(u.states, upstreamState{response: -1, connect: -1, header: -1})
@@ -314,25 +212,25 @@ func (x *Exchange) askServer(c *proxyConf) verdict {
 		x.trace.passed(x)
 		return verdict{code: Abort}
 	}
-	if v := x.exchangeHead(c); v != (verdict{}) {
+	if v := x.exchangeHead(); v != (verdict{}) {
 		return v
 	}
 	now := nanos()
 	u.state().header = now - u.since
 	u.attempt.Head(now)
-	return x.takeResponse(c)
+	return x.takeResponse()
 }
 
 // exchangeHead gets a connection, sends the request and reads the head of the
 // answer. A kept connection that the server has closed meanwhile is replaced
 // by a new one, unless the request is one that must not be sent twice.
-func (x *Exchange) exchangeHead(c *proxyConf) verdict {
+func (x *Exchange) exchangeHead() verdict {
 	u := &x.upstream
 	for {
-		if v := x.connect(c); v != (verdict{}) {
+		if v := x.connect(); v != (verdict{}) {
 			return v
 		}
-		request, sendErr := x.sendRequest(c)
+		request, sendErr := x.sendRequest()
 		if sendErr != nil {
 			if code := faultCode(sendErr); code != 0 {
 				return verdict{code: code}
@@ -344,7 +242,7 @@ func (x *Exchange) exchangeHead(c *proxyConf) verdict {
 		if len(request) == 0 {
 			u.action = readingHead
 		}
-		err := x.readHead(c, request) // a server may answer before it has read all
+		err := x.readHead(request) // a server may answer before it has read all
 		if err == nil {
 			return verdict{}
 		}
@@ -544,14 +442,14 @@ func nextBit(status int) uint32 {
 }
 
 // takeResponse deals with an answer whose head has been read.
-func (x *Exchange) takeResponse(c *proxyConf) verdict {
+func (x *Exchange) takeResponse() verdict {
 	u := &x.upstream
 	a := &u.answer
 	if a.status >= 300 {
 		if bit := nextBit(a.status); bit != 0 && u.attempt.Tries() > 1 && x.mayAskNext(bit) {
 			return verdict{next: bit}
 		}
-		if c.interceptErrors && x.hasErrorPage(a.status) {
+		if u.conf.interceptErrors && x.hasErrorPage(a.status) {
 			x.interceptError()
 			return verdict{code: Code(a.status)}
 		}
@@ -562,12 +460,12 @@ func (x *Exchange) takeResponse(c *proxyConf) verdict {
 	}
 	if a.redirect != nil {
 		x.leaveServer()
-		return verdict{code: x.followRedirect(c)}
+		return verdict{code: x.followRedirect()}
 	}
-	x.takeAnswer(c)
+	x.takeAnswer()
 	if a.status == 101 {
 		if _, asked := x.Header(http1.Upgrade); asked {
-			return verdict{code: x.switchProtocols(c)}
+			return verdict{code: x.switchProtocols()}
 		}
 		x.refuseUpgrade()
 	}
@@ -577,7 +475,7 @@ func (x *Exchange) takeResponse(c *proxyConf) verdict {
 	if x.headerOnly {
 		return verdict{code: Done}
 	}
-	return verdict{code: x.passAnswer(c)}
+	return verdict{code: x.passAnswer()}
 }
 
 func (x *Exchange) hasErrorPage(status int) bool {

@@ -12,7 +12,7 @@ import (
 // (ngx_http_upstream_upgrade).
 
 // switchProtocols answers 101 and makes a tunnel of the two connections.
-func (x *Exchange) switchProtocols(c *proxyConf) Code {
+func (x *Exchange) switchProtocols() Code {
 	u := &x.upstream
 	x.keepAlive = false
 	x.Out.ContentLength = -1
@@ -33,7 +33,7 @@ func (x *Exchange) switchProtocols(c *proxyConf) Code {
 	if s, ok := client.(*sock.Conn); ok {
 		s.SetTimeout(0)
 	}
-	t := tunnel{client: client, server: server, idle: c.readTimeout}
+	t := tunnel{client: client, server: server, idle: u.conf.readTimeout}
 	t.run(early, answer)
 	x.bodySent += t.down.Load()
 	if s, ok := x.stream.(*http1Stream); ok {

@@ -133,12 +133,13 @@ type upstreamAnswer struct {
 
 // takeAnswer puts the head of the answer into x.Out
 // (ngx_http_upstream_process_headers).
-func (x *Exchange) takeAnswer(c *proxyConf) {
+func (x *Exchange) takeAnswer() {
 	u, out := &x.upstream, &x.Out
+	c := u.conf
 	a := &u.answer
 	for i := range u.fields {
 		if !c.hidden.has(&u.fields[i]) {
-			x.takeField(c, u.kinds[i], &u.fields[i])
+			x.takeField(u.kinds[i], &u.fields[i])
 		}
 	}
 	if !a.hasServer && !c.hidden.has(&serverField) {
@@ -155,6 +156,15 @@ func (x *Exchange) takeAnswer(c *proxyConf) {
 	}
 }
 
+// answerRewriter puts what servers say about themselves into the words of this
+// one. The results live as long as the exchange.
+type answerRewriter interface {
+	// rewriteAddress changes value from the given index on, an address.
+	rewriteAddress(x *Exchange, value []byte, from int) ([]byte, bool)
+	// rewriteCookie changes the value of a Set-Cookie.
+	rewriteCookie(x *Exchange, value []byte) []byte
+}
+
 // nobody stands for a field that is not to be sent at all: it may be passed on,
 // but the server has not sent it.
 var (
@@ -164,8 +174,8 @@ var (
 )
 
 // takeField passes one field on.
-func (x *Exchange) takeField(c *proxyConf, kind answerField, f *http1.Field) {
-	out := &x.Out
+func (x *Exchange) takeField(kind answerField, f *http1.Field) {
+	u, out := &x.upstream, &x.Out
 	switch kind {
 	case fieldContentLength, fieldConnection, fieldKeepAlive, fieldTransferEncoding:
 	case fieldContentType:
@@ -177,7 +187,7 @@ func (x *Exchange) takeField(c *proxyConf, kind answerField, f *http1.Field) {
 		out.Date = nobody
 		out.Fields = append(out.Fields, *f)
 	case fieldLastModified:
-		if c.forceRanges { // If-Range asks for it
+		if u.conf.forceRanges { // If-Range asks for it
 			if t, ok := parseHTTPTime(f.Value); ok {
 				out.LastModified = t
 				return
@@ -185,7 +195,7 @@ func (x *Exchange) takeField(c *proxyConf, kind answerField, f *http1.Field) {
 		}
 		out.Fields = append(out.Fields, *f)
 	case fieldAcceptRanges:
-		if !c.forceRanges {
+		if !u.conf.forceRanges {
 			out.Fields = append(out.Fields, *f)
 		}
 	case fieldUpgrade:
@@ -193,23 +203,26 @@ func (x *Exchange) takeField(c *proxyConf, kind answerField, f *http1.Field) {
 			out.Fields = append(out.Fields, *f)
 		}
 	case fieldLocation:
-		value, changed := c.redirects.rewrite(x, f.Value, 0)
-		if changed { // only then a path becomes an absolute address
-			out.location = len(out.Fields)
+		field := *f
+		if u.rewriter != nil {
+			var changed bool
+			if field.Value, changed = u.rewriter.rewriteAddress(x, f.Value, 0); changed { // only then a path becomes an absolute address
+				out.location = len(out.Fields)
+			}
 		}
-		out.Fields = append(out.Fields, http1.Field{Name: f.Name, Value: value, ID: f.ID})
+		out.Fields = append(out.Fields, field)
 	case fieldRefresh:
-		value := f.Value
-		if i := indexFold(value, "url="); i >= 0 {
-			value, _ = c.redirects.rewrite(x, value, i+4)
+		field := *f
+		if i := indexFold(f.Value, "url="); i >= 0 && u.rewriter != nil {
+			field.Value, _ = u.rewriter.rewriteAddress(x, f.Value, i+4)
 		}
-		out.Fields = append(out.Fields, http1.Field{Name: f.Name, Value: value, ID: f.ID})
+		out.Fields = append(out.Fields, field)
 	case fieldSetCookie:
-		value := f.Value
-		if c.changesCookies() {
-			value = c.rewriteCookie(x, value)
+		field := *f
+		if u.rewriter != nil {
+			field.Value = u.rewriter.rewriteCookie(x, f.Value)
 		}
-		out.Fields = append(out.Fields, http1.Field{Name: f.Name, Value: value, ID: f.ID})
+		out.Fields = append(out.Fields, field)
 	default:
 		out.Fields = append(out.Fields, *f)
 	}
@@ -227,12 +240,12 @@ func indexFold(b []byte, word string) int {
 
 // followRedirect goes where X-Accel-Redirect says, with the few fields that
 // keep their meaning for another answer.
-func (x *Exchange) followRedirect(c *proxyConf) Code {
+func (x *Exchange) followRedirect() Code {
 	u := &x.upstream
 	for i := range u.fields {
 		switch u.kinds[i] {
 		case fieldContentType, fieldSetCookie, fieldContentDisposition, fieldCacheControl, fieldExpires, fieldAcceptRanges:
-			x.takeField(c, u.kinds[i], &u.fields[i])
+			x.takeField(u.kinds[i], &u.fields[i])
 		default:
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,11 +12,11 @@ import (
 	"proxyctl/parser"
 )
 
-// proxy_ssl_*: TLS towards servers. As in nginx nothing is verified unless
-// proxy_ssl_verify is on.
+// TLS towards servers: the directives whose names go on with ssl_ behind the prefix
+// of their module. As in nginx nothing is verified unless ssl_verify is on.
 
-// proxyTLS is what the directives say, and what they come to.
-type proxyTLS struct {
+// upstreamTLSConf is what the directives say, and what they come to.
+type upstreamTLSConf struct {
 	verify       bool
 	serverName   bool
 	reuse        bool
@@ -38,7 +37,8 @@ type proxyTLS struct {
 
 // upstreamTLS is a client's side of TLS.
 type upstreamTLS struct {
-	from    proxyTLS // the settings it was made of
+	prefix  string          // of the directives
+	from    upstreamTLSConf // the settings it was made of
 	config  *tls.Config
 	trust   *trust      // nil: servers are not verified
 	source  *certSource // of a certificate whose name holds variables; nil for others
@@ -46,52 +46,61 @@ type upstreamTLS struct {
 	sending bool        // the name of the server is sent
 }
 
-func defaultProxyTLS() proxyTLS {
-	return proxyTLS{reuse: true, depth: 1, protocols: protocolTLS12 | protocolTLS13, ciphers: "DEFAULT"}
+func defaultUpstreamTLS() upstreamTLSConf {
+	return upstreamTLSConf{reuse: true, depth: 1, protocols: protocolTLS12 | protocolTLS13, ciphers: "DEFAULT"}
 }
 
 func tlsProtocolWords() []string {
 	return []string{"SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
 }
 
-func proxySSLCommands() []Command {
-	const in = inHTTPLevels
-	set := func(f func(t *proxyTLS) *bool) func(*Conf) *bool {
-		return func(c *Conf) *bool { return f(&c.Proxy.tls) }
+// upstreamTLSRows makes the rows of TLS under the prefix of a module. fallback is
+// the default of ssl_name.
+func upstreamTLSRows(prefix, fallback string, of func(*Conf) *upstreamConf) []Command {
+	row := func(name, defaults, doc string) Command {
+		return Command{Name: prefix + "_ssl_" + name, In: inHTTPLevels, Default: defaults, Doc: doc}
 	}
-	text := func(f func(t *proxyTLS) *string) func(*Conf) *string {
-		return func(c *Conf) *string { return f(&c.Proxy.tls) }
+	flag := func(c Command, field func(t *upstreamTLSConf) *bool) Command {
+		return Flag(c, func(c *Conf) *bool { return field(&of(c).tls) })
 	}
+	text := func(field func(t *upstreamTLSConf) *string) func(*Conf) *string {
+		return func(c *Conf) *string { return field(&of(c).tls) }
+	}
+	file := func(c Command, field func(*Conf) *string) Command {
+		c.Syntax = "file"
+		return Text(c, field)
+	}
+	value := func(c Command, syntax string, field func(t *upstreamTLSConf) **Value) Command {
+		c.Syntax = syntax
+		return ValueOf(c, func(c *Conf) **Value { return field(&of(c).tls) })
+	}
+	commands := row("conf_command", "", "Runs a configuration command of OpenSSL.")
+	commands.Repeat = true
+	ciphers := row("ciphers", "DEFAULT", "Sets the ciphers of TLS 1.2 and before, as OpenSSL names them.")
+	ciphers.Syntax = "ciphers"
 	return []Command{
-		Flag(Command{Name: "proxy_ssl_verify", In: in, Default: "off", Doc: "Verifies the certificate of the server."}, set(func(t *proxyTLS) *bool { return &t.verify })),
-		Flag(Command{Name: "proxy_ssl_server_name", In: in, Default: "off", Doc: "Sends the name of the server in the handshake."}, set(func(t *proxyTLS) *bool { return &t.serverName })),
-		Flag(Command{Name: "proxy_ssl_session_reuse", In: in, Default: "on", Doc: "Resumes TLS sessions."}, set(func(t *proxyTLS) *bool { return &t.reuse })),
-		ValueOf(Command{Name: "proxy_ssl_name", In: in, Syntax: "name", Default: "$proxy_host", Doc: "Sets the name that the certificate must have."}, func(c *Conf) **Value { return &c.Proxy.tls.name }),
-		Text(Command{Name: "proxy_ssl_trusted_certificate", In: in, Syntax: "file", Doc: "Sets the certificates that are trusted."}, text(func(t *proxyTLS) *string { return &t.trusted })),
-		Text(Command{Name: "proxy_ssl_crl", In: in, Syntax: "file", Doc: "Sets the lists of revoked certificates."}, text(func(t *proxyTLS) *string { return &t.crl })),
-		ValueOf(Command{Name: "proxy_ssl_certificate", In: in, Syntax: "file", Doc: "Sets the certificate shown to the server."}, func(c *Conf) **Value { return &c.Proxy.tls.certificate }),
-		ValueOf(Command{Name: "proxy_ssl_certificate_key", In: in, Syntax: "file", Doc: "Sets the key of that certificate."}, func(c *Conf) **Value { return &c.Proxy.tls.key }),
-		{
-			Name: "proxy_ssl_certificate_cache", In: in, Args: "1-3", Syntax: "off | max=N [inactive=time] [valid=time]", Default: "off", Doc: "Keeps certificates whose names hold variables.",
-			Set: setCertificateCache(func(c *Conf) **certCache { return &c.Proxy.tls.cache }),
-		},
-		{
-			Name: "proxy_ssl_password_file", In: in, Args: "1", Syntax: "file", Doc: "Sets the file with the passphrases of keys.",
-			Set: setPasswordFile(text(func(t *proxyTLS) *string { return &t.passwordFile })),
-		},
-		Bits(Command{Name: "proxy_ssl_protocols", In: in, Default: "TLSv1.2 TLSv1.3", Doc: "Sets the versions of TLS."}, tlsProtocolWords(), func(c *Conf) *uint32 { return &c.Proxy.tls.protocols }),
-		Text(Command{Name: "proxy_ssl_ciphers", In: in, Syntax: "ciphers", Default: "DEFAULT", Doc: "Sets the ciphers of TLS 1.2 and before, as OpenSSL names them."}, text(func(t *proxyTLS) *string { return &t.ciphers })),
-		Number(Command{Name: "proxy_ssl_verify_depth", In: in, Default: "1", Doc: "Sets how long the chain of certificates may be."}, func(c *Conf) *int { return &c.Proxy.tls.depth }),
-		{
-			Name: "proxy_ssl_conf_command", In: in, Args: "2", Repeat: true, Syntax: "name value", Doc: "Runs a configuration command of OpenSSL.",
-			Set: setConfCommand(func(c *Conf) **tlsCommands { return &c.Proxy.tls.commands }),
-		},
+		flag(row("verify", "off", "Verifies the certificate of the server."), func(t *upstreamTLSConf) *bool { return &t.verify }),
+		flag(row("server_name", "off", "Sends the name of the server in the handshake."), func(t *upstreamTLSConf) *bool { return &t.serverName }),
+		flag(row("session_reuse", "on", "Resumes TLS sessions."), func(t *upstreamTLSConf) *bool { return &t.reuse }),
+		value(row("name", fallback, "Sets the name that the certificate must have."), "name", func(t *upstreamTLSConf) **Value { return &t.name }),
+		file(row("trusted_certificate", "", "Sets the certificates that are trusted."), text(func(t *upstreamTLSConf) *string { return &t.trusted })),
+		file(row("crl", "", "Sets the lists of revoked certificates."), text(func(t *upstreamTLSConf) *string { return &t.crl })),
+		value(row("certificate", "", "Sets the certificate shown to the server."), "file", func(t *upstreamTLSConf) **Value { return &t.certificate }),
+		value(row("certificate_key", "", "Sets the key of that certificate."), "file", func(t *upstreamTLSConf) **Value { return &t.key }),
+		row("certificate_cache", "off", "Keeps certificates whose names hold variables.").with("1-3", "off | max=N [inactive=time] [valid=time]",
+			setCertificateCache(func(c *Conf) **certCache { return &of(c).tls.cache })),
+		row("password_file", "", "Sets the file with the passphrases of keys.").with("1", "file",
+			setPasswordFile(text(func(t *upstreamTLSConf) *string { return &t.passwordFile }))),
+		Bits(row("protocols", "TLSv1.2 TLSv1.3", "Sets the versions of TLS."), tlsProtocolWords(), func(c *Conf) *uint32 { return &of(c).tls.protocols }),
+		Text(ciphers, text(func(t *upstreamTLSConf) *string { return &t.ciphers })),
+		Number(row("verify_depth", "1", "Sets how long the chain of certificates may be."), func(c *Conf) *int { return &of(c).tls.depth }),
+		commands.with("2", "name value", setConfCommand(func(c *Conf) **tlsCommands { return &of(c).tls.commands })),
 	}
 }
 
 // finishTLS makes the client's side of TLS for a level that passes requests on.
 // As in nginx, mistakes have no place.
-func (c *proxyConf) finishTLS(l *Level) {
+func (c *upstreamConf) finishTLS(l *Level, prefix string) {
 	t := &c.tls
 	if c.target == nil || !c.target.vars.tls && c.target.value == nil {
 		return
@@ -101,7 +110,7 @@ func (c *proxyConf) finishTLS(l *Level) {
 	if t.client != nil && t.client.from == settings {
 		return
 	}
-	u := &upstreamTLS{from: settings, sending: t.serverName}
+	u := &upstreamTLS{prefix: prefix, from: settings, sending: t.serverName}
 	u.key = fmt.Sprintf("%p", u)
 	err := u.configure(l.c.opts, t)
 	if err == nil && t.verify {
@@ -113,8 +122,8 @@ func (c *proxyConf) finishTLS(l *Level) {
 	t.client = u
 }
 
-// configure checks in the order of ngx_http_proxy_set_ssl.
-func (u *upstreamTLS) configure(o *Options, t *proxyTLS) error {
+// configure checks in the order of ngx_http_proxy_set_ssl and its like.
+func (u *upstreamTLS) configure(o *Options, t *upstreamTLSConf) error {
 	tuned := tlsSettings{versions: t.protocols & protocolsServed, ciphers: t.ciphers, curves: "auto", tickets: true, opts: o}
 	if err := t.commands.apply(&tuned); err != nil {
 		return err
@@ -135,12 +144,12 @@ func (u *upstreamTLS) configure(o *Options, t *proxyTLS) error {
 }
 
 // readCertificate reads what is shown to servers, or prepares for reading it.
-func (u *upstreamTLS) readCertificate(o *Options, t *proxyTLS, tuned *tlsSettings) error {
+func (u *upstreamTLS) readCertificate(o *Options, t *upstreamTLSConf, tuned *tlsSettings) error {
 	pair := CertPair{PasswordFile: t.passwordFile}
 	if v := t.certificate; v != nil {
 		name, static := v.Static()
 		if t.key == nil && (!static || name != "") {
-			return fmt.Errorf("no \"proxy_ssl_certificate_key\" is defined for certificate %q", v.source())
+			return fmt.Errorf("no \"%s_ssl_certificate_key\" is defined for certificate %q", u.prefix, v.source())
 		}
 		if !static || name != "" {
 			key, staticKey := t.key.Static()
@@ -171,9 +180,9 @@ func (u *upstreamTLS) show(config *tls.Config, cert *tls.Certificate) {
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 }
 
-func (u *upstreamTLS) readTrusted(o *Options, t *proxyTLS) error {
+func (u *upstreamTLS) readTrusted(o *Options, t *upstreamTLSConf) error {
 	if t.trusted == "" {
-		return errors.New("no proxy_ssl_trusted_certificate for proxy_ssl_verify")
+		return fmt.Errorf("no %[1]s_ssl_trusted_certificate for %[1]s_ssl_verify", u.prefix)
 	}
 	u.trust = newTrust(t.depth, x509.ExtKeyUsageServerAuth)
 	if _, err := u.trust.read(o.confRelative(t.trusted)); err != nil {
@@ -187,7 +196,7 @@ func (u *upstreamTLS) readTrusted(o *Options, t *proxyTLS) error {
 
 // connection gives the configuration of one connection: with its server name
 // and its certificate.
-func (u *upstreamTLS) connection(x *Exchange, t *proxyTLS, fallback string) (*tls.Config, string, error) {
+func (u *upstreamTLS) connection(x *Exchange, t *upstreamTLSConf, fallback string) (*tls.Config, string, error) {
 	name := fallback
 	if t.name != nil {
 		name = t.name.String(x)
@@ -245,50 +254,4 @@ func (u *upstreamTLS) check(state *tls.ConnectionState, name string, now time.Ti
 		return fmt.Errorf("upstream SSL certificate does not match \"%s\"", name)
 	}
 	return nil
-}
-
-// upstreamBind is proxy_bind.
-type upstreamBind struct {
-	value       *Value // with variables
-	address     netip.AddrPort
-	transparent bool
-}
-
-// setUpstreamBind reads "address [transparent]" or "off".
-func setUpstreamBind(field func(*Conf) *upstreamConf) func(*Level, *parser.Directive) error {
-	return func(l *Level, d *parser.Directive) error {
-		u, text := field(l.Conf), d.Args[0].Value
-		if len(d.Args) == 1 && text == "off" {
-			u.bind = nil
-			return nil
-		}
-		v, err := l.value(text)
-		if err != nil {
-			return err
-		}
-		b := &upstreamBind{value: v}
-		if _, static := v.Static(); static {
-			b.value = nil
-			var ok bool
-			if b.address, ok = parseBind(text); !ok {
-				return sayAt(d.Args[0], "", "an IP address of this machine, with or without port", "invalid address %q", text)
-			}
-		}
-		if len(d.Args) == 2 {
-			if d.Args[1].Value != "transparent" {
-				return sayAt(d.Args[1], "", `the only parameter is "transparent"`, "invalid parameter %q", d.Args[1].Value)
-			}
-			b.transparent = true
-		}
-		u.bind = b
-		return nil
-	}
-}
-
-func parseBind(text string) (netip.AddrPort, bool) {
-	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
-		return netip.AddrPortFrom(a, 0), true
-	}
-	a, err := netip.ParseAddrPort(text)
-	return a, err == nil
 }

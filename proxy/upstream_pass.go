@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"proxyctl/parser"
+	"proxyctl/proxy/upstream"
+)
+
+// Where a pass directive points, and the steps that lead a request there.
+
+// passTarget is what a pass directive says.
+type passTarget struct {
+	value *Value // with variables; else nil, and the rest is known
+	group *upstreamBlock
+	vars  passVars
+	url   string // all of it
+}
+
+// passVars is a target taken apart. All but the first three are for HTTP.
+type passVars struct {
+	tls      bool
+	dynamic  bool   // evaluated for this request
+	scheme   []byte // "http://"
+	host     []byte // $proxy_host
+	port     []byte // $proxy_port
+	uri      []byte // the URI part
+	location []byte // what the URI part replaces
+}
+
+// setPass makes the setter of a pass directive: read takes the target apart,
+// serve is the handler of the location then.
+func setPass(of func(*Conf) *upstreamConf, serve Handler, read func(*Level, *parser.Directive, *passTarget) error) func(*Level, *parser.Directive) error {
+	return func(l *Level, d *parser.Directive) error {
+		t := &passTarget{url: d.Args[0].Value}
+		v, err := l.value(t.url)
+		if err != nil {
+			return err
+		}
+		if _, static := v.Static(); !static {
+			t.value = v
+		} else if err := read(l, d, t); err != nil {
+			return err
+		}
+		u := of(l.Conf)
+		u.target, u.passedIn = t, l
+		l.Conf.Own.Content = serve
+		if strings.HasSuffix(l.Location.Name, "/") {
+			l.Location.autoRedirect = true
+		}
+		return nil
+	}
+}
+
+// beginPass begins a pass under c.
+func (x *Exchange) beginPass(c *upstreamConf) (*upstreamScratch, Code) {
+	if c.target == nil { // an if block that matched later took over, and passes nothing on
+		x.Logf(logAlert, "no upstream configuration")
+		return nil, 500
+	}
+	x.upstream.begin(c)
+	return &x.upstream, OK
+}
+
+// bodyToPass reads the body of the request, unless it can be passed on while it
+// comes: stream says whether the protocol can do that.
+func (x *Exchange) bodyToPass(stream bool) Code {
+	c := x.upstream.conf
+	if !stream || c.requestBuffering || !c.passBody || x.bodyRead || !x.hasBody() {
+		return x.readBody()
+	}
+	var code Code
+	x.upstream.streaming, code = x.streamBody()
+	return code
+}
+
+// pass asks the servers of the target, that of url when variables name it, for
+// an answer to the request that has been built.
+func (x *Exchange) pass(url *upstreamURL) Code {
+	u := &x.upstream
+	if u.vars.dynamic {
+		if code := x.findGroup(url); code != OK {
+			return code
+		}
+	} else {
+		u.group = u.block.group.Load()
+	}
+	if u.vars.tls {
+		u.tls = &u.conf.tls
+	}
+	return x.askServers()
+}
+
+// findGroup finds the group that a variable names, or makes one of an address.
+func (x *Exchange) findGroup(url *upstreamURL) Code {
+	u, groups := &x.upstream, x.table.groups
+	host := lower(url.host)
+	g := groups[host]
+	if g == nil || !g.explicit || !url.noPort {
+		g = groups[implicitKey(host, url.port)]
+	}
+	if g != nil {
+		u.block, u.group = g, g.group.Load()
+		return OK
+	}
+	addresses := []peerAddress{}
+	if url.unix || url.addr.IsValid() {
+		addresses = url.resolve(true)
+	} else {
+		found, code := x.resolveHost(u.conf, url.host)
+		if code != OK {
+			return code
+		}
+		for _, a := range found {
+			addresses = append(addresses, inetAddress(a, url.port))
+		}
+	}
+	var peers []upstream.Peer
+	for _, a := range addresses {
+		peers = append(peers, upstream.Peer{Name: a.name, Network: a.network, Address: a.address, Server: url.text, MaxFails: 1, FailTimeout: 10 * time.Second})
+	}
+	group, err := upstream.NewGroup(url.host, peers, upstream.RoundRobin)
+	if err != nil {
+		x.Logf(logError, "%s", err)
+		return 500
+	}
+	u.group = group
+	return OK
+}
+
+// implicitKey is the name of a group that a pass directive made of an address.
+func implicitKey(host string, port uint16) string { return fmt.Sprintf("%s %d", host, port) }
