@@ -96,7 +96,27 @@ func Lint(file *parser.File, known []*parser.Diagnostic, o LintOptions) []*parse
 	l.placeKnown()
 	all := unignored(slices.Concat(known, l.found), newIgnores(file))
 	slices.SortStableFunc(all, func(a, b *parser.Diagnostic) int { return parser.Compare(place(a), place(b)) })
-	return all
+	return once(all)
+}
+
+// once leaves one of the findings that a file gets again each time it is
+// included.
+func once(all []*parser.Diagnostic) []*parser.Diagnostic {
+	type said struct {
+		file, code, message string
+		start, end          int
+	}
+	seen := map[said]bool{}
+	return slices.DeleteFunc(all, func(d *parser.Diagnostic) bool {
+		at := place(d)
+		if at.IsZero() {
+			return false
+		}
+		key := said{at.Source.Name, d.Code, d.Message, at.Start, at.End}
+		again := seen[key]
+		seen[key] = true
+		return again
+	})
 }
 
 func newLinter(file *parser.File, known []*parser.Diagnostic, o LintOptions) *linter {
@@ -178,11 +198,11 @@ func (l *linter) past(version string, at parser.Range, hint, format string, args
 	return d
 }
 
-// adopt gives a message of Load about a statement the rule at work and a hint;
-// false when there was none without a rule.
-func (l *linter) adopt(u *use, hint string) *parser.Diagnostic {
+// adopt gives a message of Load about a statement, one that holds some words,
+// the rule at work and a hint; nil when there is none without a rule.
+func (l *linter) adopt(u *use, words, hint string) *parser.Diagnostic {
 	for _, d := range l.known {
-		if d.Code == "" && d.At == u.End {
+		if d.Code == "" && d.At == u.End && strings.Contains(d.Message, words) {
 			d.Code = l.rule
 			if hint != "" {
 				d.Hint = hint
@@ -191,6 +211,14 @@ func (l *linter) adopt(u *use, hint string) *parser.Diagnostic {
 		}
 	}
 	return nil
+}
+
+// told reports whether something was said about a statement under a rule.
+func (l *linter) told(u *use, rule string) bool {
+	about := func(d *parser.Diagnostic) bool {
+		return d.Code == rule && (d.At == u.End || d.Range.Start == u.Name.Range.Start && d.Range.Source == u.Name.Range.Source)
+	}
+	return slices.ContainsFunc(l.known, about) || slices.ContainsFunc(l.found, about)
 }
 
 // whole is the place of a statement without its terminator.

@@ -108,6 +108,22 @@ func (l *linter) guarded(s *scope) bool {
 	return s.inherited("deny") != nil || l.anotherGuard(s) || l.localOnly(s.around(InServer))
 }
 
+// refusesSome reports whether a condition of the block, or of its server, turns
+// some requests away: geo and map decide like that.
+func refusesSome(s *scope) bool {
+	for ; s != nil; s = s.up {
+		for _, u := range s.own("if") {
+			if u.body == nil {
+				continue
+			}
+			if answer := u.body.answers(); answer != nil && refuses(answer) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // localOnly reports whether a server listens on this machine only.
 func (l *linter) localOnly(server *scope) bool {
 	if server == nil {
@@ -125,7 +141,7 @@ func (l *linter) localOnly(server *scope) bool {
 
 func (l *linter) statusPublic() {
 	for _, u := range l.all("stub_status", "api", "status") {
-		if !l.guarded(u.in) {
+		if !l.guarded(u.in) && !refusesSome(u.in) {
 			l.say(u.whole(), "add allow 127.0.0.1; deny all;", "%s is open to everyone", u.Name.Value)
 		}
 	}
@@ -133,7 +149,7 @@ func (l *linter) statusPublic() {
 
 func (l *linter) listingOfAll() {
 	for _, u := range l.all("autoindex") {
-		if u.arg(0) != "on" || l.guarded(u.in) {
+		if u.arg(0) != "on" || l.guarded(u.in) || refusesSome(u.in) {
 			continue
 		}
 		whole := u.in.in&(InHTTP|InServer) != 0
@@ -219,7 +235,8 @@ func (l *linter) phpAnywhere() {
 		if c == nil || c.pattern.syntax == nil || !l.cover(l.pattern(`\.php`, true), c.pattern) {
 			continue
 		}
-		upload, v := l.find(c.pattern, l.pattern(`^/.*a\.php\.jpg$`, true))
+		// no dot before: what follows /index.php/ is for that program to look at
+		upload, v := l.find(c.pattern, l.pattern(`^/[^.]*a\.php\.jpg$`, true))
 		if v != pcre.Found || !c.pattern.matches(upload) || loc.one("try_files") != nil || checksFile(loc) {
 			continue
 		}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -106,7 +105,11 @@ func (l *linter) requestHeadersDropped() {
 			}
 			var names []string
 			for _, u := range lost {
-				names = append(names, fmt.Sprintf("%q", u.arg(0)+" "+u.arg(1)))
+				value := u.arg(1)
+				if value == "" {
+					value = `""`
+				}
+				names = append(names, u.arg(0)+" "+value)
 			}
 			d := l.say(own[0].whole(), "repeat it in this block", "%s here drops the inherited %s", directive, short(strings.Join(names, ", ")))
 			for _, u := range lost {

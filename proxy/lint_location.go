@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"proxyctl/parser"
 	"proxyctl/proxy/pcre"
 )
 
@@ -143,11 +144,21 @@ func (l *linter) unreachableLocation() {
 			if first := l.coveredBy(p, before); first != nil {
 				d := l.say(u.whole(), "put it above the other: expressions are tried in the order of the file",
 					"every URI for %q is taken by %q", u.said(), first.said())
+				if sameBody(u.body, first.body) {
+					d.Severity, d.Hint = parser.Note, "remove it: the other says the same"
+				}
 				d.Related = append(d.Related, related(first, "tried first"))
 			}
 			before = append(before, u)
 		}
 	}
+}
+
+// sameBody reports whether two blocks say the same.
+func sameBody(a, b *scope) bool {
+	return slices.EqualFunc(a.uses, b.uses, func(u, v *use) bool {
+		return u.said() == v.said() && (u.body == nil) == (v.body == nil) && (u.body == nil || sameBody(u.body, v.body))
+	})
 }
 
 // coveredBy gives the first of some locations that takes all of a pattern.
@@ -307,28 +318,47 @@ func (l *linter) rootRepeats() {
 	}
 }
 
-// regexTakesOver finds URIs of a prefix that an expression takes although the
-// prefix looks more specific.
+// regexTakesOver finds URIs of prefixes that an expression takes although the
+// prefix looks more specific. Each expression is named once.
 func (l *linter) regexTakesOver() {
 	for _, s := range l.scopesWith("location") {
+		told := map[*use]*finding{}
 		all := s.locations()
 		for _, u := range all {
 			r := routeOf(u)
-			if r.kind != PrefixLocation || !strings.HasPrefix(r.name, "/") || r.name == "/" || len(u.body.locations()) > 0 || u.body.one("internal") != nil {
+			if r.kind != PrefixLocation || !strings.HasPrefix(r.name, "/") || r.name == "/" || !u.body.isTree() {
 				continue
 			}
 			other, uri := l.takenOver(r.name, all)
 			if other == nil {
 				continue
 			}
+			if d := told[other]; d != nil {
+				d.Related = append(d.Related, related(u, "and from this one"))
+				continue
+			}
 			d := l.say(u.whole(), fmt.Sprintf("location ^~ %s keeps them, if that is meant", r.name), "%q is taken by %q: expressions win over prefixes", uri, other.said())
 			d.Related = append(d.Related, related(other, "takes it"))
+			told[other] = d
 		}
 	}
 }
 
-// takenOver gives the first expression that takes something below a prefix. Those
-// that refuse, and those that run programs, are meant to.
+// isTree reports whether what a location serves has paths below it, for clients
+// to ask for.
+func (s *scope) isTree() bool {
+	if len(s.locations()) > 0 || s.one("internal") != nil {
+		return false
+	}
+	if answer := s.answers(); answer != nil && (isRedirectStatus(answer.arg(0)) || isRedirect(answer.arg(0))) {
+		return false
+	}
+	content := s.content()
+	return content == nil || strings.HasSuffix(content.Name.Value, "_pass")
+}
+
+// takenOver gives the first expression that takes something below a prefix
+// although nobody may have meant it.
 func (l *linter) takenOver(prefix string, all []*use) (*use, string) {
 	inside := l.pattern("^"+regexp.QuoteMeta(prefix), false)
 	compared := 0
@@ -338,10 +368,7 @@ func (l *linter) takenOver(prefix string, all []*use) (*use, string) {
 			continue
 		}
 		p := l.pattern(r.name, r.caseless)
-		if answer := u.body.answers(); p.syntax == nil || answer != nil && refuses(answer) || u.body.one("deny") != nil {
-			continue
-		}
-		if c := u.body.content(); c != nil && c.Name.Value != "proxy_pass" {
+		if p.syntax == nil || meantToTake(u, r.name, prefix) {
 			continue
 		}
 		if compared++; compared > maxCompared {
@@ -353,6 +380,23 @@ func (l *linter) takenOver(prefix string, all []*use) (*use, string) {
 		}
 	}
 	return nil, ""
+}
+
+// meantToTake tells the expressions that are there to take URIs of others: those
+// that refuse, run programs, stand for any folder, or go on where the prefix ends.
+func meantToTake(u *use, text, prefix string) bool {
+	if answer := u.body.answers(); answer != nil && refuses(answer) || u.body.one("deny") != nil {
+		return true
+	}
+	content := u.body.content()
+	if content != nil && content.Name.Value != "proxy_pass" {
+		return true
+	}
+	if strings.Contains(text, strings.TrimSuffix(prefix, "/")) || strings.HasPrefix(strings.TrimLeft(text, "^("), ".*") {
+		return true
+	}
+	extension := strings.HasSuffix(text, "$") && strings.Contains(text, `\.`)
+	return content == nil && !extension && !strings.HasPrefix(text, "^")
 }
 
 // readable makes a witness look like something a browser would ask for.

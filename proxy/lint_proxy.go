@@ -89,10 +89,12 @@ func (l *linter) deeper(loc *use) bool {
 }
 
 // upstreams gives the http upstream blocks by name.
-func (l *linter) upstreams() map[string]*use {
+func (l *linter) upstreams() map[string]*use { return l.upstreamsIn(InUpstream) }
+
+func (l *linter) upstreamsIn(in Context) map[string]*use {
 	out := map[string]*use{}
 	for _, u := range l.all("upstream") {
-		if u.body != nil && u.body.in == InUpstream {
+		if u.body != nil && u.body.in == in {
 			out[lower(u.arg(0))] = u
 		}
 	}
@@ -100,9 +102,12 @@ func (l *linter) upstreams() map[string]*use {
 }
 
 func (l *linter) resolvedOnce() {
-	known := l.upstreams()
+	http, stream := l.upstreams(), l.upstreamsIn(InStreamUpstream)
 	for _, u := range l.all("proxy_pass") {
-		t := targetOf(u.arg(0))
+		t, known := targetOf(u.arg(0)), http
+		if u.in.in == InStreamServer {
+			known = stream
+		}
 		if strings.Contains(u.arg(0), "$") || t.host == "unix" || t.host == "" || known[lower(t.host)] != nil || isIP(t.host) || l.failed(u) {
 			continue
 		}
@@ -163,6 +168,7 @@ func (l *linter) upstreamUnused() {
 		return
 	}
 	used := map[string]bool{}
+	var stems []string // what stands before a variable: http://app_$color
 	l.root.walk(func(u *use) {
 		if u.Name.Value == "upstream" {
 			return
@@ -170,11 +176,15 @@ func (l *linter) upstreamUnused() {
 		for _, a := range append([]parser.Arg{u.Name}, u.Args...) {
 			v := lower(a.Value)
 			used[v] = true
-			used[targetOf(v).host] = true
+			host := targetOf(v).host
+			used[host] = true
+			if stem, _, found := strings.Cut(host, "$"); found && stem != "" {
+				stems = append(stems, stem)
+			}
 		}
 	})
 	for name, u := range l.upstreams() {
-		if !used[name] {
+		if !used[name] && !slices.ContainsFunc(stems, func(stem string) bool { return strings.HasPrefix(name, stem) }) {
 			l.say(u.whole(), "remove it, or look for a misspelt proxy_pass", "upstream %q is not used", u.arg(0))
 		}
 	}

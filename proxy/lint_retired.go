@@ -46,7 +46,7 @@ func (l *linter) listenDefault() {
 func (l *linter) serverPush() {
 	for _, u := range l.all("http2_push", "http2_push_preload", "http2_max_concurrent_pushes") {
 		hint := "remove it; early_hints (nginx 1.29) announces what a page needs"
-		if l.adopt(u, hint) == nil {
+		if l.adopt(u, "obsolete", hint) == nil {
 			l.say(u.whole(), hint, "server push was removed in nginx 1.25.1: %s does nothing", u.Name.Value)
 		}
 	}

@@ -154,9 +154,32 @@ func (l *linter) ifWithContent() {
 			d := l.say(inner.whole(), "decide by a map, or by locations of their own",
 				"%s in an \"if\" of a location: the block replaces the location, and only return and rewrite are safe in it", inner.Name.Value)
 			d.Related = append(d.Related, related(u, "the condition"))
+			if l.worksAlone(u) {
+				d.Severity, d.Message = parser.Note, inner.Name.Value+" in an \"if\" of a location works, until a second \"if\" or a try_files stands beside it"
+			}
 			break
 		}
 	}
+}
+
+// worksAlone reports whether a block of settings alone does what it reads like:
+// the only condition beside one upstream, which the block inherits.
+func (l *linter) worksAlone(u *use) bool {
+	content := u.in.content()
+	if content == nil || !strings.HasSuffix(content.Name.Value, "_pass") || u.in.one("try_files") != nil || u.body.content() != nil || u.body.one("try_files") != nil {
+		return false
+	}
+	for _, other := range u.in.own("if") {
+		if other != u && (other.body == nil || other.body.answers() == nil) {
+			return false
+		}
+	}
+	for _, inner := range u.body.uses { // a list here replaces that of the location
+		if inner.row == nil || inner.row.Repeat && u.in.inherited(inner.Name.Value) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // mapWithoutDefault finds maps whose empty value ends up where it breaks

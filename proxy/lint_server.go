@@ -202,7 +202,7 @@ func (l *linter) protocolsRedefined() {
 			if name == "http2" {
 				hint = `write "http2 on;" in the servers instead of the parameter (nginx 1.25.1)`
 			}
-			d := l.adopt(u, hint)
+			d := l.adopt(u, "protocol options redefined", hint)
 			if d == nil {
 				d = (*parser.Diagnostic)(l.say(u.whole(), hint, "protocol options redefined for %s: %s counts for all servers of the address, but is not on every listen", a, name))
 			}
@@ -234,8 +234,11 @@ func (l *linter) nameWithScheme() {
 			if !found || strings.HasPrefix(u.arg(i), "~") {
 				continue
 			}
+			if l.told(u, "Y001") {
+				continue // the URL is an argument of the next line's directive
+			}
 			host, _, _ := strings.Cut(rest, "/")
-			if d := l.adopt(u, fmt.Sprintf("a server name is a host name alone: %s", host)); d == nil {
+			if d := l.adopt(u, "suspicious symbols", fmt.Sprintf("a server name is a host name alone: %s", host)); d == nil {
 				l.say(u.place(i), host, "server_name is a host name, not a URL: %q matches no request", u.arg(i))
 			}
 		}

@@ -52,7 +52,7 @@ func (l *linter) semicolon(u *use, i int, before parser.Range) {
 	head := use{Directive: &parser.Directive{Name: u.Name, Args: u.Args[:i]}}
 	hint := fmt.Sprintf("add \";\" at the end of line %d; without it %q is another parameter of %s", before.Source.Line(before.End-1), u.Args[i].Value, u.Name.Value)
 	where := head.whole()
-	if d := l.adopt(u, hint); d != nil {
+	if d := l.adopt(u, "", hint); d != nil {
 		d.Range = where
 		return
 	}
@@ -131,7 +131,7 @@ func (l *linter) typesOfHTML() {
 				continue
 			}
 			hint := fmt.Sprintf("remove it: %s always includes text/html", u.Name.Value)
-			if l.adopt(u, hint) == nil {
+			if l.adopt(u, "duplicate MIME type", hint) == nil {
 				l.say(u.place(i), hint, "text/html is in %s already", u.Name.Value)
 			}
 			break
