@@ -110,6 +110,9 @@ type order struct {
 	from  authority
 	key   keyKind
 	only  method // "" is any that can be answered
+	// The first certificate is to demand that it is stapled; later ones are as
+	// the one before.
+	mustStaple bool
 }
 
 // id names the certificate in our storage: it stays the same as long as names,

@@ -161,8 +161,12 @@ func (k *keeper) obtain(ctx context.Context, t *task) (text []byte, cert *tls.Ce
 	if err != nil {
 		return nil, nil, err
 	}
+	stapled := t.mustStaple
+	if t.cert != nil {
+		stapled = mustStaple(t.cert.Leaf)
+	}
 	if t.record.Doubtful && t.from.staging != "" {
-		_, left, err := k.oneWay(ctx, t, request{directory: t.from.staging, key: key}, ways)
+		_, left, err := k.oneWay(ctx, t, request{directory: t.from.staging, key: key, mustStaple: stapled}, ways)
 		switch {
 		case err == nil:
 			ways = left
@@ -173,7 +177,7 @@ func (k *keeper) obtain(ctx context.Context, t *task) (text []byte, cert *tls.Ce
 			return nil, nil, err
 		}
 	}
-	r := request{directory: t.from.directory, key: key}
+	r := request{directory: t.from.directory, key: key, mustStaple: stapled}
 	if t.cert != nil && t.record.Failures%2 == 0 { // the authority may not know what is replaced
 		r.replaces = t.cert.Leaf
 	}
@@ -197,7 +201,7 @@ func (k *keeper) oneWay(ctx context.Context, t *task, r request, ways []way) (ch
 	for i, w := range ways {
 		r.order, r.method, r.at = &t.order, w.method, w.at
 		k.o.Log("notice", fmt.Sprintf("certificate for %s: asking %s by %s", &t.order, hostOf(r.directory), w.method))
-		if chain, err = k.issue(ctx, r); err == nil {
+		if chain, err = k.issued(ctx, r); err == nil {
 			t.record.Method = w.method
 			return chain, ways[i:], nil
 		}

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ type Doctor struct {
 	Options Options
 	// Resolver is host:port of a name server; "" is the system's first one.
 	Resolver string
+	// Sites are servers whose certificates are looked at.
+	Sites []Site
 
 	findings []Finding
 	identity []string // the authority's names in CAA records
@@ -49,6 +52,7 @@ func (d *Doctor) Examine(ctx context.Context, names []string) []Finding {
 	for _, name := range names {
 		d.name(ctx, strings.ToLower(name))
 	}
+	d.proofs(ctx)
 	d.forecast(names)
 	return d.findings
 }
@@ -258,6 +262,37 @@ func (d *Doctor) judgeCAA(name, zone string, allowed []string) {
 		d.say("ok", name, "CAA records of "+zone+" allow this authority", "")
 	default:
 		d.say("error", name, fmt.Sprintf("CAA records of %s allow %q only", zone, allowed), fmt.Sprintf("add: %s CAA 0 issue %q", zone, d.identity[0]))
+	}
+}
+
+// proofs asks for those that certificates demand.
+func (d *Doctor) proofs(ctx context.Context) {
+	data := newFolder(d.Options.DataDir, d.Options.AsRoot)
+	stapler := newStapler(&d.Options, data.sub(proofsFolder), nil)
+	var certs []*tls.Certificate
+	for i := range d.Sites {
+		for _, key := range d.Sites[i].keys() {
+			certs = append(certs, load(key).cert)
+		}
+	}
+	kept := store{data.sub("certificates")}
+	for _, id := range kept.ids() {
+		_, cert := kept.load(id)
+		certs = append(certs, cert)
+	}
+	said := map[string]bool{}
+	for _, cert := range certs {
+		if cert == nil || cert.Leaf == nil || !mustStaple(cert.Leaf) || said[proofName(cert)] {
+			continue
+		}
+		said[proofName(cert)] = true
+		p, err := stapler.ask(ctx, cert)
+		if err != nil {
+			d.say("error", nameOf(cert), "its certificate demands proofs that it is not revoked (must-staple): "+err.Error(),
+				"let this machine connect to the responder by HTTP, or replace the certificate by one without must-staple (certbot: take must_staple out of its renewal file)")
+			continue
+		}
+		d.say("ok", nameOf(cert), "its certificate demands proofs that it is not revoked (must-staple): one is to be had, valid until "+p.valid.UTC().Format(time.DateTime)+" UTC", "")
 	}
 }
 

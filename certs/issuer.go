@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,11 +57,13 @@ type request struct {
 	at        addrPort // where we listen for the challenge
 	key       crypto.Signer
 	replaces  *x509.Certificate // what is renewed; nil for a first one
+	// The certificate is to demand that it is stapled.
+	mustStaple bool
 }
 
 // issue gives a chain in PEM.
 func (i *issuer) issue(ctx context.Context, r request) ([]byte, error) {
-	csr, err := signingRequest(r.order.names, r.key)
+	csr, err := signingRequest(r.order.names, r.key, r.mustStaple)
 	if err != nil {
 		return nil, err
 	}
@@ -343,8 +346,11 @@ func newKey(kind keyKind) (crypto.Signer, error) {
 	return nil, fmt.Errorf("unsupported key %q", kind)
 }
 
-func signingRequest(names []string, key crypto.Signer) (*x509.CertificateRequest, error) {
+func signingRequest(names []string, key crypto.Signer, stapled bool) (*x509.CertificateRequest, error) {
 	template := &x509.CertificateRequest{}
+	if stapled {
+		template.ExtraExtensions = []pkix.Extension{{Id: tlsFeature(), Value: []byte{0x30, 3, 2, 1, statusRequest}}}
+	}
 	for _, n := range names {
 		if ip := net.ParseIP(n); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)

@@ -30,6 +30,7 @@ type lineage struct {
 	key     keyKind
 	chain   string
 	dns     DNS
+	staple  bool // the certificate is to demand that it is stapled
 }
 
 // lineageOf finds the lineage that a path below live belongs to; nil if it
@@ -56,7 +57,7 @@ func readLineage(root, name string) (*lineage, error) {
 	p := readINI(text)
 	l := &lineage{
 		name: name, root: root, server: p["server"], account: p["account"],
-		key: defaultKey, chain: p["preferred_chain"],
+		key: defaultKey, chain: p["preferred_chain"], staple: p["must_staple"] == "True",
 	}
 	if l.server == "" {
 		l.server = certmagic.LetsEncryptProductionCA // Certbot leaves out what is its default

@@ -23,6 +23,7 @@ type Manager struct {
 	// What certmagic keeps in memory belongs to the Manager alone.
 	cache    *certmagic.Cache
 	onDemand *onDemand
+	stapler  *stapler
 	data     *folder
 	store    store
 	keeper   *keeper
@@ -44,9 +45,10 @@ type served struct {
 	bySNI       bool               // certs are for different names
 	local       *tls.Certificate   // of the local CA
 	placeholder func() *tls.Certificate
-	names       []string // the server_name values local or placeholder is for
-	waiting     []order  // what is being obtained
-	onDemand    bool     // other names may be obtained at handshakes
+	names       []string        // the server_name values local or placeholder is for
+	waiting     []order         // what is being obtained
+	onDemand    bool            // other names may be obtained at handshakes
+	unproved    []chan struct{} // closed when there is a proof for one of certs
 }
 
 // checkPeriod is how often files are looked at, so that a renewal is served
@@ -79,6 +81,7 @@ func NewManager(o Options) (*Manager, error) {
 	m.data = data
 	m.onDemand = newOnDemand(&m.options)
 	m.store = store{data.sub("certificates")}
+	m.stapler = newStapler(&m.options, data.sub(proofsFolder), m.republish)
 	m.keeper = newKeeper(&m.options, data, &issuer{m.cache, data.sub("accounts"), logger}, m.republish)
 	m.ended.Go(m.follow)
 	return m, nil
@@ -89,6 +92,7 @@ func NewManager(o Options) (*Manager, error) {
 func (m *Manager) Begin() {
 	_ = m.data.announce() // a folder that cannot be written shows when it is needed
 	m.keeper.ended.Go(m.keeper.loop)
+	m.stapler.begin()
 }
 
 // Update makes sites the ones that are served, on ports. Every file is read; a pair that
@@ -181,10 +185,12 @@ func (m *Manager) publish() (problems []Problem) {
 			}
 		}
 		if len(now.certs) == 0 && now.local == nil && now.placeholder == nil && len(s.Pairs) > 0 && before != nil && !now.onDemand {
-			now = before
+			again := *before
+			now = &again
 		}
 		next[s.ID] = now
 	}
+	m.stapler.staple(next)
 	m.served.Store(&next)
 	return problems
 }
@@ -275,6 +281,9 @@ func (m *Manager) localDue() bool {
 // lock, and for a site with one certificate allocates nothing.
 func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := (*m.served.Load())[siteID]
+	if s != nil && len(s.unproved) > 0 {
+		s = m.proved(siteID, s, hello)
+	}
 	switch {
 	case s == nil:
 		return nil, errNoCertificate
@@ -312,6 +321,7 @@ func (m *Manager) Close() {
 		close(m.stop)
 		m.ended.Wait()
 		m.keeper.close()
+		m.stapler.close()
 		m.data.unannounce()
 		m.cache.Stop()
 	})

@@ -23,6 +23,10 @@ type Status struct {
 	Renewal  time.Time `json:"renewal,omitzero"` // when it is going to be renewed, or tried
 	Error    string    `json:"error,omitempty"`  // of the last try
 	ID       string    `json:"id,omitempty"`     // in our storage
+	// MustStaple says that the certificate demands proofs that it is not revoked,
+	// Proof until when the one at hand is valid.
+	MustStaple bool      `json:"must_staple,omitempty"`
+	Proof      time.Time `json:"proof,omitzero"`
 }
 
 // List tells what servers show, and what else is kept. Nothing is written.
@@ -45,13 +49,16 @@ func List(sites []Site, o Options) ([]Status, error) {
 		s := &sites[i]
 		for _, key := range s.keys() {
 			if e := entries[key]; key.Cert != Obtained && (e.cert != nil || len(wanted[i]) == 0) {
-				out = append(out, fileStatus(s, key, e))
+				st := fileStatus(s, key, e)
+				st.proved(data, e.cert, o.Now())
+				out = append(out, st)
 			}
 		}
 		for _, order := range wanted[i] {
 			r, cert := k.storeOf(&order).load(order.id())
 			r.Names = order.names
 			st := keptStatus(order.id(), &r, cert)
+			st.proved(data, cert, o.Now())
 			st.Place = s.Place
 			out = append(out, st)
 			listed[order.id()] = true
@@ -63,7 +70,9 @@ func List(sites []Site, o Options) ([]Status, error) {
 	}
 	for _, id := range ids {
 		if r, cert := k.store.load(id); !listed[id] && (cert != nil || len(r.Names) > 0) {
-			out = append(out, keptStatus(id, &r, cert))
+			st := keptStatus(id, &r, cert)
+			st.proved(data, cert, o.Now())
+			out = append(out, st)
 		}
 	}
 	return out, nil
@@ -90,6 +99,17 @@ func quotelessPath(name string) string {
 		return "data:..."
 	}
 	return name
+}
+
+// proved notes what a certificate demands and whether it has it.
+func (s *Status) proved(data *folder, cert *tls.Certificate, now time.Time) {
+	if cert == nil || cert.Leaf == nil || !mustStaple(cert.Leaf) {
+		return
+	}
+	s.MustStaple = true
+	if p := keptProof(data.sub(proofsFolder), cert, now); p != nil {
+		s.Proof = p.valid
+	}
 }
 
 // keptStatus tells about what is kept.

@@ -47,14 +47,21 @@ func (a *ACME) orders(s *Site, entries map[pairKey]*entry, now time.Time) []orde
 	if a.Takeover == TakeoverOff || len(s.Pairs) == 0 {
 		return nil
 	}
+	stapled := false
 	for _, k := range s.keys() {
 		e := entries[k]
+		stapled = stapled || e.cert != nil && e.cert.Leaf != nil && mustStaple(e.cert.Leaf)
 		missing := e.cert == nil && e.trouble != nil && e.trouble.missing
 		if strings.HasPrefix(k.Cert, "data:") || !missing && !e.overdue(k, now) {
 			return nil
 		}
 	}
-	return a.ordersAs(s, lineageOf(s.Pairs[0].Cert))
+	l := lineageOf(s.Pairs[0].Cert)
+	orders := a.ordersAs(s, l)
+	for i := range orders {
+		orders[i].mustStaple = stapled || l != nil && l.staple
+	}
+	return orders
 }
 
 // ordersAs makes the orders of a site whose files are, or were, a lineage; nil

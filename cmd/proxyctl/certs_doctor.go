@@ -23,12 +23,14 @@ func certsDoctorCommand(s *certsSettings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(args) == 0 && conf != "" {
-				sites, err := s.sitesOf(conf, cmd.ErrOrStderr())
-				if err != nil {
+			doctor := certs.Doctor{Options: o, Resolver: resolver}
+			if conf != "" {
+				if doctor.Sites, err = s.sitesOf(conf, cmd.ErrOrStderr()); err != nil {
 					return err
 				}
-				for _, site := range sites {
+			}
+			if len(args) == 0 {
+				for _, site := range doctor.Sites {
 					for _, n := range site.Names {
 						if !slices.Contains(args, n) {
 							args = append(args, n)
@@ -38,7 +40,6 @@ func certsDoctorCommand(s *certsSettings) *cobra.Command {
 			}
 			ctx, cancel := untilInterrupted(cmd.Context())
 			defer cancel()
-			doctor := certs.Doctor{Options: o, Resolver: resolver}
 			findings := doctor.Examine(ctx, args)
 			w := cmd.OutOrStdout()
 			err = s.print(w, findings, func() {
@@ -56,6 +57,6 @@ func certsDoctorCommand(s *certsSettings) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&resolver, "resolver", "", "name server to ask, HOST:PORT (default: the system's)")
-	cmd.Flags().StringVarP(&conf, "conf", "c", "", "configuration to take the names from")
+	cmd.Flags().StringVarP(&conf, "conf", "c", "", "configuration to take the names and the certificates from")
 	return cmd
 }

@@ -52,10 +52,21 @@ func certsListCommand(s *certsSettings) *cobra.Command {
 					if list[i].Error != "" {
 						fmt.Fprintf(cmd.OutOrStdout(), "\n%s: %s\n", joined(list[i].Names), list[i].Error)
 					}
+					if list[i].MustStaple {
+						fmt.Fprintf(cmd.OutOrStdout(), "\n%s: demands proofs that it is not revoked (must-staple); %s\n", joined(list[i].Names), proof(&list[i]))
+					}
 				}
 			})
 		},
 	}
+}
+
+// proof says what there is of those that a certificate demands.
+func proof(st *certs.Status) string {
+	if st.Proof.IsZero() {
+		return "none is kept here: see proxyctl certs doctor"
+	}
+	return "the one at hand is valid until " + day(st.Proof)
 }
 
 // joined shows a few names of many.
