@@ -173,5 +173,10 @@ func Check(sites []Site, o Options) []Problem {
 			}
 		}
 	}
+	for _, n := range neglected(sites, entries, wanted, o.Now()) {
+		if n.replaced {
+			problems = append(problems, n.Problem)
+		}
+	}
 	return problems
 }

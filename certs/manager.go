@@ -33,6 +33,7 @@ type Manager struct {
 	ports   Ports
 	entries map[pairKey]*entry
 	wants   map[int][]order // what the keeper works on, by index of the site
+	said    map[string]bool // about pairs that nobody has renewed in time
 
 	stop  chan struct{}
 	ended sync.WaitGroup
@@ -148,7 +149,20 @@ func (m *Manager) problems() []Problem {
 			out = append(out, p)
 		}
 	}
-	return out
+	return append(out, m.neglected()...)
+}
+
+// neglected lists the pairs that nobody has renewed in time and about which
+// nothing was said yet, after publish.
+func (m *Manager) neglected() (fresh []Problem) {
+	said := map[string]bool{}
+	for _, n := range neglected(m.sites, m.entries, m.wants, m.options.Now()) {
+		if said[n.Message] = true; !m.said[n.Message] {
+			fresh = append(fresh, n.Problem)
+		}
+	}
+	m.said = said
+	return fresh
 }
 
 // replaces says whether the local CA stands in for a pair.
@@ -259,6 +273,9 @@ func (m *Manager) refresh() []news {
 		for _, p := range m.publish() {
 			all = append(all, news{"error", p.Message})
 		}
+	}
+	for _, p := range m.neglected() {
+		all = append(all, news{"warn", p.Message})
 	}
 	slices.SortFunc(all, func(a, b news) int { return strings.Compare(a.text, b.text) })
 	return all

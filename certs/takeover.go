@@ -35,6 +35,44 @@ func (e *entry) overdue(k pairKey, now time.Time) bool {
 	return left < min(leaf.NotAfter.Sub(leaf.NotBefore)/overduePart, overdueMost) && lineageOf(k.Cert) != nil
 }
 
+// neglect words that nobody has renewed a pair in time; "" if somebody has.
+func (e *entry) neglect(k pairKey, now time.Time) string {
+	switch {
+	case !e.overdue(k, now):
+		return ""
+	case now.Before(e.cert.Leaf.NotAfter):
+		return fmt.Sprintf("certificate %s ends at %s UTC: Certbot should have renewed it long ago", quoteCert(k.Cert), e.cert.Leaf.NotAfter.UTC().Format(time.DateTime))
+	}
+	return fmt.Sprintf("certificate %s has expired: it was valid until %s UTC", quoteCert(k.Cert), e.cert.Leaf.NotAfter.UTC().Format(time.DateTime))
+}
+
+// neglectedPair is one that nobody has renewed in time.
+type neglectedPair struct {
+	Problem
+	replaced bool // by one that is obtained
+}
+
+// neglected lists such pairs, each once, and what is done about them.
+func neglected(sites []Site, entries map[pairKey]*entry, wanted map[int][]order, now time.Time) []neglectedPair {
+	var out []neglectedPair
+	said := map[pairKey]bool{}
+	for i := range sites {
+		for _, k := range sites[i].keys() {
+			text := entries[k].neglect(k, now)
+			if text == "" || said[k] {
+				continue
+			}
+			said[k] = true
+			replaced := len(wanted[i]) > 0
+			if replaced {
+				text = awaited(text, wanted[i])
+			}
+			out = append(out, neglectedPair{Problem{Site: sites[i].ID, Path: k.Cert, Message: text, Warning: true}, replaced})
+		}
+	}
+	return out
+}
+
 // orders says what is to be obtained for a site; nothing as long as one of its
 // pairs can be served.
 func (a *ACME) orders(s *Site, entries map[pairKey]*entry, now time.Time) []order {

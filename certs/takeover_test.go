@@ -139,3 +139,55 @@ func TestOwnOrder(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestNeglected: what nobody renews is said once, whether something is done
+// about it or not.
+func TestNeglected(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	key, err := newKey(defaultKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sites []Site
+	for _, name := range []string{"site.com", "db.internal"} {
+		text, _, err := bundle(key, issueStub(t, []string{name}, key.Public(), now, time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFiles(t, dir, map[string]string{name: string(text)})
+		file := filepath.Join(dir, name)
+		sites = append(sites, Site{ID: name, Names: []string{name}, Pairs: []Pair{{Cert: file, Key: file}}})
+	}
+	var said []string
+	o := Options{DataDir: filepath.Join(dir, "data"), ACME: ACME{Takeover: TakeoverAll}, Now: func() time.Time { return now }, Log: func(level, text string) {
+		if level == "warn" {
+			said = append(said, text)
+		}
+	}}
+	m, err := NewManager(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if problems := m.Update(context.Background(), sites, Ports{}); len(problems) != 0 {
+		t.Errorf("in time: %+v", problems)
+	}
+	now = now.Add(2 * time.Hour)
+	m.look()
+	m.look()
+	want := []string{
+		`certificate "` + dir + `/db.internal" has expired: it was valid until 2026-01-01 01:00:00 UTC`,
+		`certificate "` + dir + `/site.com" has expired: it was valid until 2026-01-01 01:00:00 UTC; a certificate for site.com is obtained from acme-v02.api.letsencrypt.org`,
+	}
+	if !slices.Equal(said, want) {
+		t.Errorf("%q", said)
+	}
+	if problems := Check(sites, o); len(problems) != 1 || problems[0].Message != want[1] {
+		t.Errorf("before a reload: %+v", problems)
+	}
+	m.Update(context.Background(), sites[:1], Ports{})
+	if problems := m.Update(context.Background(), sites, Ports{}); len(problems) != 1 {
+		t.Errorf("said anew: %+v", problems)
+	}
+}

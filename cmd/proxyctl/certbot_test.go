@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,6 +74,64 @@ func TestTakeoverOfLineage(t *testing.T) {
 	if theirs, ours := accountURI(t, filepath.Join(le, "accounts/*/dir/*/regr.json"), "uri"), accountURI(t, filepath.Join(dir, "data/accounts/*/acme/*/users/*/*.json"), "location"); theirs != ours {
 		t.Errorf("account %q, Certbot's is %q", ours, theirs)
 	}
+}
+
+// TestOverdueLineage: Certbot's timer has stopped, its certificate ends soon. It
+// is replaced under Certbot's account, and served again when Certbot has renewed
+// it after all.
+func TestOverdueLineage(t *testing.T) {
+	t.Parallel()
+	p := newPebble(t, nil)
+	dir := t.TempDir()
+	le, root := filepath.Join(dir, "letsencrypt"), filepath.Join(dir, "www")
+	p.certbot(le, "certonly", "--standalone", "--http-01-port", fmt.Sprint(p.httpPort), "-d", "site.test")
+	archive, live := filepath.Join(le, "archive/site.test"), filepath.Join(le, "live/site.test")
+	writeAgedPair(t, dir, time.Now().AddDate(0, 0, -85), time.Now().AddDate(0, 0, 5), "site.test")
+	for from, to := range map[string]string{"c.pem": "fullchain1.pem", "k.pem": "privkey1.pem"} {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(archive, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", live)
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("return 301 https://$host$request_uri;"), []byte("location / { return 301 https://$host$request_uri; } location /.well-known/acme-challenge/ { root "+root+"; }"), 1)
+	if err := errors.Join(os.WriteFile(conf, text, 0o600), os.Mkdir(root, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PROXYCTL_ACME_CA_ROOT=" + p.rootFile}
+	before := listing(t, le)
+	s := startServer(t, dir, "nginx", env, "-c", conf)
+	roots := p.roots()
+	ours := awaitTrusted(t, roots, p.tlsPort, "site.test", startLimit)
+	if out := s.out.String(); !strings.Contains(out, "Certbot should have renewed it long ago; a certificate for site.test is obtained from localhost") {
+		t.Errorf("what is said: %s", out)
+	}
+	if after := listing(t, le); after != before {
+		t.Errorf("Certbot's files changed:\n%s\nthen:\n%s", before, after)
+	}
+	if theirs, ours := accountURI(t, filepath.Join(le, "accounts/*/dir/*/regr.json"), "uri"), accountURI(t, filepath.Join(dir, "data/accounts/*/acme/*/users/*/*.json"), "location"); theirs != ours {
+		t.Errorf("account %q, Certbot's is %q", ours, theirs)
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGHUP)
+	s.awaitLog("reconfiguring", startLimit)
+	if again := awaitTrusted(t, roots, p.tlsPort, "site.test", startLimit); !again.Equal(ours) {
+		t.Error("another certificate after a reload")
+	}
+	p.certbot(le, "certonly", "--webroot", "-w", root, "--force-renewal", "--cert-name", "site.test", "-d", "site.test")
+	_ = s.cmd.Process.Signal(syscall.SIGHUP)
+	for end := time.Now().Add(startLimit); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if leaf, err := shown(p.tlsPort, "site.test"); err == nil && !leaf.Equal(ours) {
+			file, err := os.ReadFile(filepath.Join(live, "cert.pem"))
+			if block, _ := pem.Decode(file); err != nil || !bytes.Equal(block.Bytes, leaf.Raw) {
+				t.Error("neither of both is shown")
+			}
+			return
+		}
+	}
+	t.Error("the renewed file is not served")
 }
 
 // listing tells the names, sizes and times of all files in a folder.

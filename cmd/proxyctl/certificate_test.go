@@ -18,13 +18,18 @@ import (
 // as k.pem.
 func writeTestPair(t *testing.T, dir string, names ...string) {
 	t.Helper()
+	writeAgedPair(t, dir, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour), names...)
+}
+
+func writeAgedPair(t *testing.T, dir string, from, to time.Time, names ...string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: from, NotAfter: to,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
