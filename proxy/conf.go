@@ -137,7 +137,8 @@ const (
 // regex is a compiled expression and the variables its named captures set.
 type regex struct {
 	*pcre.Regexp
-	names []capturedName
+	names    []capturedName
+	caseless bool
 }
 
 type capturedName struct {
@@ -151,7 +152,7 @@ func (l *Level) regex(pattern string, caseless bool, arg parser.Arg) (*regex, er
 	if err != nil {
 		return nil, sayAt(arg, "Y013", "", "%s", err.Error())
 	}
-	r := &regex{Regexp: re}
+	r := &regex{Regexp: re, caseless: caseless}
 	for group, name := range re.Names() {
 		if name == "" {
 			continue

@@ -23,6 +23,7 @@ type Table struct {
 	logs     map[string]*logSink // by path
 	logPaths []string            // in the order in which they were named
 	slots    int
+	tracing  bool       // its handlers report to traces
 	vars     *variables // for those who learn names from what they serve
 
 	requestZones    map[string]*requestZone

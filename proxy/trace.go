@@ -251,6 +251,10 @@ func (t *Trace) passed(x *Exchange) {
 // traced makes the handlers of a table report to the trace. The table must not
 // serve anything else.
 func (t *Table) traced() {
+	if t.tracing {
+		return
+	}
+	t.tracing = true
 	seen := map[*Location]bool{}
 	var walk func(*Location)
 	walk = func(l *Location) {

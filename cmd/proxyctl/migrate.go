@@ -23,7 +23,7 @@ func migrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Find out what a move from nginx to this server takes",
 	}
-	cmd.AddCommand(migrateCheckCommand(), modernizeCommand())
+	cmd.AddCommand(migrateCheckCommand(), migrateVerifyCommand(), modernizeCommand())
 	return cmd
 }
 
@@ -98,7 +98,9 @@ type installedNginx struct {
 	Program string   `json:"program,omitempty"`
 	Version string   `json:"version,omitempty"`
 	Conf    string   `json:"conf,omitempty"`
+	Prefix  string   `json:"prefix,omitempty"`
 	Modules []string `json:"modules,omitempty"` // added to those that nginx builds by default
+	Without []string `json:"without,omitempty"` // of those, the ones that were left out
 }
 
 // findNginx asks the nginx on this machine, if there is one.
@@ -127,16 +129,20 @@ func findNginx(program string) installedNginx {
 }
 
 var (
-	versionLine   = regexp.MustCompile(`nginx version: [^/]*/([0-9.]+)`)
-	confArgument  = regexp.MustCompile(`--conf-path=(\S+)`)
-	prefixOption  = regexp.MustCompile(`--prefix=(\S+)`)
-	withArguments = regexp.MustCompile(`--(?:with|add(?:-dynamic)?)-(?:module=(\S+)|((?:http|stream|mail)\w*_module|stream|mail))`)
+	versionLine     = regexp.MustCompile(`nginx version: [^/]*/([0-9.]+)`)
+	confArgument    = regexp.MustCompile(`--conf-path=(\S+)`)
+	prefixOption    = regexp.MustCompile(`--prefix=(\S+)`)
+	withoutArgument = regexp.MustCompile(`--without-(http_\w+_module)`)
+	withArguments   = regexp.MustCompile(`--(?:with|add(?:-dynamic)?)-(?:module=(\S+)|((?:http|stream|mail)\w*_module|stream|mail))`)
 )
 
 func readVersion(text string) installedNginx {
 	var n installedNginx
 	if m := versionLine.FindStringSubmatch(text); m != nil {
 		n.Version = m[1]
+	}
+	if m := prefixOption.FindStringSubmatch(text); m != nil {
+		n.Prefix = m[1]
 	}
 	switch conf, prefix := confArgument.FindStringSubmatch(text), prefixOption.FindStringSubmatch(text); {
 	case conf != nil:
@@ -152,6 +158,9 @@ func readVersion(text string) installedNginx {
 		if !slices.Contains(n.Modules, name) {
 			n.Modules = append(n.Modules, name)
 		}
+	}
+	for _, m := range withoutArgument.FindAllStringSubmatch(text, -1) {
+		n.Without = append(n.Without, m[1])
 	}
 	return n
 }

@@ -1,0 +1,72 @@
+package verify
+
+import (
+	"compress/gzip"
+	"io"
+	"strconv"
+	"strings"
+)
+
+func newGunzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
+
+// change is a way in which versions of nginx differ.
+type change struct {
+	since string
+	what  string // prefix of difference.what
+	text  string
+	is    func(d *difference) bool // nil: all of them
+}
+
+func changes() []change {
+	is := func(want, got string) func(d *difference) bool {
+		return func(d *difference) bool { return d.want == want && d.got == got }
+	}
+	return []change{
+		{"1.29.7", "upstream version", "requests to upstreams are HTTP/1.1 by default, not HTTP/1.0", func(d *difference) bool { return d.want == "HTTP/1.0" }},
+		{"1.31.0", "status", "CONNECT is answered with 405 instead of 400", is("HTTP/1.1 400 Bad Request", "HTTP/1.1 405 Not Allowed")},
+		{"1.31.4", "upstream field order", "Host comes first, also where proxy_set_header does not name it", func(d *difference) bool { return strings.HasPrefix(d.got, "Host, ") }},
+		{"1.29.7", "upstream field Connection", "connections to upstreams are kept by default: no \"Connection: close\"", func(d *difference) bool { return d.how == "missing" }},
+	}
+}
+
+// stricter says why this server refuses what nginx takes, "" when it should not.
+func stricter(r *request, d *difference) string {
+	refused := strings.Contains(d.got, " 400 ") || d.what == "upstream requests" && d.got == "(none)"
+	switch {
+	case r.what == "HTTP/0.9" && refused:
+		return "HTTP/0.9 is not served"
+	case r.what == "a field without a colon" && refused:
+		return "a field without a colon is refused: two servers may see different fields"
+	case r.script == scriptGarbage && (strings.Contains(d.got, " 502 ") || d.what == "upstream requests"):
+		return "an upstream that does not answer in HTTP is a bad one: nginx takes its words for HTTP/0.9"
+	}
+	return ""
+}
+
+// knownChange finds the version since which nginx itself does what we do.
+func knownChange(d *difference, version string) *change {
+	for _, c := range changes() {
+		if strings.HasPrefix(d.what, c.what) && older(version, c.since) && (c.is == nil || c.is(d)) {
+			return &c
+		}
+	}
+	return nil
+}
+
+// older compares versions by their numbers.
+func older(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range max(len(as), len(bs)) {
+		x, y := 0, 0
+		if i < len(as) {
+			x, _ = strconv.Atoi(as[i])
+		}
+		if i < len(bs) {
+			y, _ = strconv.Atoi(bs[i])
+		}
+		if x != y {
+			return x < y
+		}
+	}
+	return false
+}
