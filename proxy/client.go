@@ -235,6 +235,7 @@ func (x *Exchange) chooseServer() Code {
 	}
 	if s != nil {
 		x.server, x.loc = s, s.Level
+		x.stream.setTimeouts(&s.Level.Conf.Core.timeouts)
 	}
 	return OK
 }

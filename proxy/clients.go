@@ -123,7 +123,7 @@ type life struct {
 	active   atomic.Int32          // requests being served
 	requests atomic.Int64          // served so far, these included
 	table    atomic.Pointer[Table] // of the latest request
-	idle     atomic.Int64          // since when, on the sweeper's clock
+	spared   atomic.Int64          // until when, on the sweeper's clock, a shutdown leaves it alone while it is idle
 	bound    atomic.Bool           // it ends with the generation it began under: HTTP/2
 	http1    atomic.Pointer[http1.Conn]
 
@@ -197,8 +197,8 @@ func (f *life) begins(t *Table) {
 }
 
 // ends is the end of what begins began.
-func (f *life) ends(now int64) {
-	f.idle.Store(now)
+func (f *life) ends(spared int64) {
+	f.spared.Store(spared)
 	f.active.Add(-1)
 }
 
@@ -207,24 +207,12 @@ func (f *life) ends(now int64) {
 // not meet a closed connection.
 func (c *client) retire() {
 	if c.life.requests.Load() > 0 && c.life.active.Load() == 0 {
-		least := c.life.table.Load().keepaliveMin(c)
-		if rest := least - time.Duration(c.rt.sweeper.Now()-c.life.idle.Load()); rest > 0 {
+		if rest := time.Duration(c.life.spared.Load() - c.rt.sweeper.Now()); rest > 0 {
 			time.AfterFunc(rest, func() { c.life.end(false) })
 			return
 		}
 	}
 	c.life.end(false)
-}
-
-// keepaliveMin is keepalive_min_timeout of the default server behind the
-// client's socket.
-func (t *Table) keepaliveMin(c *client) time.Duration {
-	for _, s := range t.sockets {
-		if s.key() == c.socket.key {
-			return s.fallback.fallback.Level.Conf.Core.KeepaliveMinTimeout
-		}
-	}
-	return 0
 }
 
 // admit lets a connection in, or says no. nginx counts for each worker the
@@ -350,20 +338,14 @@ func (e *endpoint) config() *http1.ConnConfig {
 // connConfig says how connections are read and written by the default server's
 // configuration.
 func connConfig(core *coreConf) *http1.ConnConfig {
-	cfg := &http1.ConnConfig{
+	return &http1.ConnConfig{
 		Limits: http1.Limits{
 			Line:   int(core.LargeBuffers.Size),
 			Head:   int(core.LargeBuffers.Size) * core.LargeBuffers.Number,
 			Fields: core.MaxHeaders,
 		},
-		HeadTimeout: core.HeaderTimeout, IdleTimeout: core.KeepaliveTimeout,
-		BodyTimeout: core.BodyTimeout, SendTimeout: core.SendTimeout,
+		HeadTimeout: core.HeaderTimeout, Timeouts: core.timeouts,
 	}
-	if core.LingeringClose != lingeringOff {
-		cfg.LingerTime, cfg.LingerTimeout = core.LingeringTime, core.LingeringTimeout
-		cfg.LingerAlways = core.LingeringClose == lingeringAlways
-	}
-	return cfg
 }
 
 // addrPort gives the address of a TCP connection, IPv4 as IPv4.

@@ -106,8 +106,8 @@ type stream interface {
 	// watch calls gone when the client goes away while a handler waits.
 	watch(gone func())
 	unwatch()
-	// setTimeouts applies client_body_timeout and send_timeout.
-	setTimeouts(body, send time.Duration)
+	// setTimeouts says how patient to be with the client until the next request.
+	setTimeouts(t *http1.Timeouts)
 }
 
 // Answer is the head of the answer, as handlers and header filters see it.
@@ -207,10 +207,11 @@ const maxKept = 64 << 10
 // release ends the exchange. Nothing may refer to it afterwards.
 func (x *Exchange) release() {
 	c, t := x.client, x.table
+	spared := c.rt.sweeper.Now() + int64(x.loc.Conf.Core.KeepaliveMinTimeout)
 	x.body.close()
 	x.releaseCounts()
 	x.recycle()
-	c.life.ends(c.rt.sweeper.Now())
+	c.life.ends(spared)
 	t.release()
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"proxyctl/parser"
+	"proxyctl/proxy/http1"
 )
 
 // The http core: ngx_http_core_module. Its rows are here; what its larger
@@ -31,6 +32,7 @@ type coreConf struct {
 	LingeringClose       int
 	LingeringTime        time.Duration
 	LingeringTimeout     time.Duration
+	timeouts             http1.Timeouts // of requests, from the above and the below
 
 	KeepaliveTimeout    time.Duration
 	KeepaliveHeader     time.Duration
@@ -98,6 +100,7 @@ const (
 	satisfyAny
 )
 
+// The words of lingering_close, in the order of http1.Linger.
 const (
 	lingeringOff = iota
 	lingeringOn
@@ -139,6 +142,10 @@ func finishCore(l *Level) error {
 	c := &l.Conf.Core
 	if c.LargeBuffers.Size < c.connectionPool {
 		return say("the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"")
+	}
+	c.timeouts = http1.Timeouts{
+		IdleTimeout: c.KeepaliveTimeout, BodyTimeout: c.BodyTimeout, SendTimeout: c.SendTimeout,
+		Linger: http1.Linger(c.LingeringClose), LingerTime: c.LingeringTime, LingerTimeout: c.LingeringTimeout,
 	}
 	l.c.table.temps[c.bodyTemp(l.c.opts).path] = true
 	return nil

@@ -148,8 +148,6 @@ func (x *Exchange) streamBody() (bool, Code) {
 
 // expectBody prepares reading from the client.
 func (x *Exchange) expectBody() Code {
-	core := &x.loc.Conf.Core
-	x.stream.setTimeouts(core.BodyTimeout, core.SendTimeout)
 	if err := x.stream.sendContinue(); err != nil {
 		x.fail()
 		return Abort

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"proxyctl/parser"
 	"proxyctl/proxy/http1"
@@ -85,7 +84,7 @@ func (s *testStream) writeInterim(*Exchange, int, []http1.Field) error { return 
 func (s *testStream) flush() error                                     { return nil }
 func (s *testStream) hijack() (rawConn, []byte, error)                 { return s.conn, nil, nil }
 func (s *testStream) unwatch()                                         {}
-func (s *testStream) setTimeouts(time.Duration, time.Duration)         {}
+func (s *testStream) setTimeouts(*http1.Timeouts)                      {}
 func (s *testStream) watch(gone func()) {
 	s.gone = gone
 	if s.watched != nil {

@@ -279,6 +279,7 @@ func (x *Exchange) enter() {
 		x.loc = x.loc.limitExcept
 	}
 	core := &x.loc.Conf.Core
+	x.stream.setTimeouts(&core.timeouts)
 	if x.keepAlive && (core.KeepaliveTimeout == 0 || x.client.requests >= core.KeepaliveRequests ||
 		x.client.age() > core.KeepaliveTime || x.keepAliveDisabled(core)) {
 		x.keepAlive = false

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"os"
 	"time"
 
 	"proxyctl/proxy/http1"
@@ -23,11 +24,27 @@ func (c *client) serveHTTP1(conn *http1.Conn) {
 	s.before, s.headSize = conn.BytesOut, 0
 	x := c.serve(&conn.Req, s, conn.KeepAlive, refusal(conn.Err))
 	conn.KeepAlive = x.keepAlive
+	if err := conn.Unsent(); err != nil && !conn.Aborted() {
+		x.logUnsent(err)
+	}
 	if x.failed && x.loc.Conf.Core.ResetTimedOut && (conn.TimedOut() || x.Out.Status == 444) {
 		conn.Reset()
 	}
 	x.release()
 	s.pipelined = conn.Pipelined()
+}
+
+// logUnsent logs why the client did not get the whole answer.
+func (x *Exchange) logUnsent(err error) {
+	doing := "sending response to client"
+	if x.upstream.peer != nil {
+		doing = "sending to client"
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		x.Logf(logInfo, "client timed out (110: Connection timed out) while %s", doing)
+		return
+	}
+	x.Logf(logInfo, "%v while %s", errorWithCode("send() failed", err), doing)
 }
 
 // refusal says why a head cannot be served; nil for one that can.
@@ -53,8 +70,8 @@ func (s *http1Stream) sendContinue() error            { return s.conn.Continue()
 func (s *http1Stream) watch(gone func())              { s.conn.Watch(gone) }
 func (s *http1Stream) unwatch()                       { s.conn.Unwatch() }
 
-func (s *http1Stream) setTimeouts(body, send time.Duration) {
-	s.conn.SetTimeouts(body, send)
+func (s *http1Stream) setTimeouts(t *http1.Timeouts) {
+	s.conn.SetTimeouts(t)
 }
 
 func (s *http1Stream) hijack() (rawConn, []byte, error) {
@@ -76,7 +93,7 @@ func (s *http1Stream) writeInterim(_ *Exchange, status int, fields []http1.Field
 func (s *http1Stream) writeHead(x *Exchange) error {
 	a := &x.Out
 	out := s.conn.Out
-	x.keepAlive = x.keepAlive && !s.conn.Closing()
+	x.keepAlive = x.keepAlive && !s.conn.Closing() && !x.client.rt.closing.Load()
 	if len(a.StatusLine) > 0 {
 		out = append(append(append(out, "HTTP/1.1 "...), a.StatusLine...), "\r\n"...)
 	} else {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/http2"
@@ -113,7 +112,7 @@ func (s *http2Stream) unwatch()                       { s.st.Unwatch() }
 func (s *http2Stream) flush() error                   { return s.st.Flush() }
 func (s *http2Stream) sent() (all, head int64)        { return s.st.Sent() }
 
-func (s *http2Stream) setTimeouts(body, send time.Duration) { s.st.SetTimeouts(body, send) }
+func (s *http2Stream) setTimeouts(t *http1.Timeouts) { s.st.SetTimeouts(t.BodyTimeout, t.SendTimeout) }
 
 // sendContinue does nothing: as nginx does, and as the window lets the client
 // send from the start.

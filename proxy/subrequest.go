@@ -213,7 +213,7 @@ func (s *subStream) buffered() ([]byte, bool)                         { return n
 func (s *subStream) readBody([]byte) (int, error)                     { return 0, io.EOF }
 func (s *subStream) sendContinue() error                              { return nil }
 func (s *subStream) writeInterim(*Exchange, int, []http1.Field) error { return nil }
-func (s *subStream) setTimeouts(_, _ time.Duration)                   {}
+func (s *subStream) setTimeouts(*http1.Timeouts)                      {}
 func (s *subStream) hijack() (rawConn, []byte, error)                 { return nil, nil, errSubrequest }
 func (s *subStream) writeHead(*Exchange) error                        { return nil }
 

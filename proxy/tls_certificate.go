@@ -253,6 +253,6 @@ func (noStream) flush() error                                     { return errNo
 func (noStream) hijack() (rawConn, []byte, error)                 { return nil, nil, errNoStream }
 func (noStream) watch(func())                                     {}
 func (noStream) unwatch()                                         {}
-func (noStream) setTimeouts(time.Duration, time.Duration)         {}
+func (noStream) setTimeouts(*http1.Timeouts)                      {}
 
 var errNoStream = errors.New("no request yet")

@@ -47,7 +47,7 @@ func agree(dir, conf, answer string, q *proxy.Question) error {
 	if stateful(head) {
 		return nil
 	}
-	varies := regexp.MustCompile(`(?m)^(Date|ETag|Last-Modified|Connection|Keep-Alive|Set-Cookie): .*\n?|[0-9]+$`)
+	varies := regexp.MustCompile(`(?m)^(Date|ETag|Last-Modified|Connection|Keep-Alive|Set-Cookie|Expires): .*\n?|[0-9]+$`)
 	want, got := varies.ReplaceAllString(head, ""), varies.ReplaceAllString(strings.Join(x.Head, "\n"), "")
 	if diff := cmp.Diff(strings.TrimSpace(want), strings.TrimSpace(got)); diff != "" {
 		return fmt.Errorf("explain answers otherwise than the server: %s", diff)

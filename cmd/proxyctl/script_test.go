@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -39,8 +38,8 @@ func TestScripts(t *testing.T) {
 }
 
 // TestScriptsOnNginx runs the same scripts against an installed nginx: what a
-// script expects is nginx's behaviour, not ours. Scripts that need a newer
-// version, or test what nginx cannot do, say so with [ours].
+// script expects is nginx's behaviour, not ours. Lines about what came after
+// Debian's nginx say so with [1.31], those about what nginx cannot do with [ours].
 func TestScriptsOnNginx(t *testing.T) {
 	installed, err := realNginx()
 	if err != nil {
@@ -61,7 +60,17 @@ func realNginx() (string, error) {
 	return "", errors.New("nginx is not installed")
 }
 
+// versionOf gives the second number of an nginx's version.
+func versionOf(nginx string) int {
+	out, err := exec.Command(nginx, "-v").CombinedOutput()
+	if m := regexp.MustCompile(`nginx/1\.(\d+)`).FindSubmatch(out); err == nil && m != nil {
+		return number(string(m[1]))
+	}
+	return 0
+}
+
 func runScripts(t *testing.T, installed string) {
+	mainline := installed == "" || versionOf(installed) >= 31
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -77,6 +86,8 @@ func runScripts(t *testing.T, installed string) {
 				return installed == "", nil
 			case "nginx":
 				return installed != "", nil
+			case "1.31":
+				return mainline, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -108,6 +119,7 @@ type harness struct {
 	ports      map[string]string // of the file, to those in use
 	mu         sync.Mutex
 	closes     []io.Closer
+	left       net.Conn // by send -leave
 }
 
 func newHarness(env *testscript.Env, installed string) *harness {
@@ -159,6 +171,13 @@ func (h *harness) restore(text string) string {
 	h.mu.Unlock()
 	text = regexp.MustCompile(`nginx/1\.[0-9.]+`).ReplaceAllString(text, "nginx/1.31.5")
 	return regexp.MustCompile(`(?m)^Date: .*GMT`).ReplaceAllString(text, "Date: now")
+}
+
+// closeLater closes something with the script.
+func (h *harness) closeLater(c io.Closer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closes = append(h.closes, c)
 }
 
 func (h *harness) stop() {
@@ -312,135 +331,6 @@ func scriptEnded(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// backend PORT [FILE]: an application that answers every request with what it
-// received, or with the raw bytes of FILE and a closed connection.
-func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
-	h := harnessOf(ts)
-	address := "127.0.0.1:" + h.translate(args[0])
-	if path, unix := strings.CutPrefix(args[0], "unix:"); unix {
-		address = ts.MkAbs(path)
-	}
-	network := "tcp"
-	if strings.HasPrefix(address, "/") {
-		network = "unix"
-	}
-	l, err := net.Listen(network, address)
-	ts.Check(err)
-	var raw []byte
-	if len(args) > 1 {
-		raw = []byte(wireText(ts.ReadFile(args[1])))
-	}
-	h.mu.Lock()
-	h.closes = append(h.closes, l)
-	h.mu.Unlock()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serveBackend(c, raw)
-		}
-	}()
-}
-
-// serveBackend answers the requests of one connection.
-func serveBackend(c net.Conn, raw []byte) {
-	defer c.Close()
-	r := bufio.NewReader(c)
-	for {
-		head, body, err := readMessage(r)
-		if err != nil {
-			return
-		}
-		if raw != nil {
-			_, _ = c.Write(raw)
-			return
-		}
-		seen := strings.ReplaceAll(head, "\r\n", "\n") + body
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(seen), seen)
-	}
-}
-
-// readMessage reads a head and the body it announces.
-func readMessage(r *bufio.Reader) (head, body string, err error) {
-	length, chunked := 0, false
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return head, "", err
-		}
-		head += line
-		lower := strings.ToLower(strings.TrimSpace(line))
-		if v, ok := strings.CutPrefix(lower, "content-length:"); ok {
-			length, _ = strconv.Atoi(strings.TrimSpace(v))
-		}
-		chunked = chunked || lower == "transfer-encoding: chunked"
-		if lower == "" {
-			break
-		}
-	}
-	if chunked {
-		for {
-			line, err := r.ReadString('\n')
-			if err != nil {
-				return head, body, err
-			}
-			n, _ := strconv.ParseInt(strings.TrimSpace(line), 16, 32)
-			data := make([]byte, n+2)
-			if _, err := io.ReadFull(r, data); err != nil || n == 0 {
-				return head, body, err
-			}
-			body += string(data[:n])
-		}
-	}
-	data := make([]byte, length)
-	_, err = io.ReadFull(r, data)
-	return head, string(data), err
-}
-
-// wireText makes CRLF line ends of a script file's, and reads \r, \n, \t, \s
-// (space), \x00 and \\ as escapes. The last line end is dropped: write a blank line to end a head.
-func wireText(s string) string {
-	s = strings.TrimSuffix(s, "\n")
-	s = strings.ReplaceAll(s, "\n", "\r\n")
-	return strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\x00`, "\x00", `\\`, `\`, `\t`, "\t", `\s`, " ").Replace(s)
-}
-
-// send PORT FILE...: sends the raw requests of the files on one connection,
-// prints everything that comes back until the server closes or falls silent.
-func scriptSend(ts *testscript.TestScript, _ bool, args []string) {
-	h := harnessOf(ts)
-	c, err := net.Dial("tcp", "127.0.0.1:"+h.translate(args[0]))
-	ts.Check(err)
-	defer c.Close()
-	var request string
-	for _, f := range args[1:] {
-		request += h.translate(wireText(ts.ReadFile(f)))
-	}
-	_, err = io.WriteString(c, request)
-	ts.Check(err)
-	fmt.Fprint(ts.Stdout(), h.restore(readUntilSilent(c)))
-}
-
-// readUntilSilent reads until the end of the connection, or until nothing has
-// come for a while after something has.
-func readUntilSilent(c net.Conn) string {
-	var out bytes.Buffer
-	buf := make([]byte, 64<<10)
-	patience := 5 * time.Second
-	for {
-		_ = c.SetReadDeadline(time.Now().Add(patience))
-		n, err := c.Read(buf)
-		out.Write(buf[:n])
-		if err != nil {
-			break
-		}
-		patience = 300 * time.Millisecond
-	}
-	return strings.ReplaceAll(out.String(), "\r\n", "\n")
-}
-
 // get [-cert=NAME] URL [Name: value]...: a GET on a connection of its own; prints
 // the answer. The URL's host is sent as Host, the connection goes to 127.0.0.1.
 // With ! the handshake of https must fail.
@@ -469,7 +359,7 @@ func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = io.WriteString(c, request+"\r\n")
 	ts.Check(err)
-	answer := readUntilSilent(c)
+	answer, _ := read(c, untilSilent, false)
 	if h.installed == "" && h.conf != "" && cert == "" {
 		local := netip.MustParseAddr("127.0.0.1")
 		ts.Check(agree(ts.MkAbs("."), h.conf, answer, &proxy.Question{

@@ -22,15 +22,32 @@ import (
 // ConnConfig is what a server's connections have in common. It must not change
 // while connections use it. A time of 0 means no limit.
 type ConnConfig struct {
-	Limits        Limits
-	HeadTimeout   time.Duration // for a whole head
-	IdleTimeout   time.Duration // between requests
+	Limits      Limits
+	HeadTimeout time.Duration // for a whole head
+	Timeouts                  // unless a request has its own
+}
+
+// Timeouts are what may differ from request to request. A time of 0 means no
+// limit.
+type Timeouts struct {
+	IdleTimeout   time.Duration // until the next request
 	BodyTimeout   time.Duration // between two reads of a body
 	SendTimeout   time.Duration // between two writes
-	LingerTime    time.Duration // how long unread input is discarded at the end; 0: not at all
+	Linger        Linger
+	LingerTime    time.Duration // how long unread input is discarded at the end
 	LingerTimeout time.Duration // how long to wait for more of it
-	LingerAlways  bool          // discard input also when none is to be expected
 }
+
+// Linger says when input is discarded before the connection is closed. The rest
+// of a body that nobody wanted always is.
+type Linger uint8
+
+// The reasons to linger.
+const (
+	LingerForBody Linger = iota
+	LingerForInput
+	LingerAlways
+)
 
 // Handler answers one request. When c.Err is set the head was refused, and the
 // connection ends after the answer.
@@ -72,12 +89,14 @@ type Conn struct {
 	expecting bool   // the client waits for 100 Continue
 	malformed bool   // the body is
 
-	bodyTimeout, sendTimeout time.Duration
+	times       *Timeouts
+	bodyTimeout time.Duration
 
 	slow     bool // the request needs reads: it is served outside of Loop
 	done     bool
 	ended    error // why, when no request was on its way
 	timedOut bool
+	unsent   error
 	hijacked bool
 	sent     bool // something of the answer is on the wire
 	mute     bool // the client is gone: nothing can be sent
@@ -117,7 +136,7 @@ var outputs = sync.Pool{New: func() any { b := make([]byte, 0, 24<<10); return &
 
 // NewConn makes the server's side of nc, which is s or a connection over it.
 func NewConn(nc net.Conn, s *sock.Conn, cfg *ConnConfig, h Handler) *Conn {
-	c := &Conn{cfg: cfg, handler: h, nc: nc, sock: s}
+	c := &Conn{cfg: cfg, times: &cfg.Timeouts, handler: h, nc: nc, sock: s}
 	c.raw = net.Conn(s) == nc && s.Raw()
 	c.step = c.readStep
 	return c
@@ -235,7 +254,7 @@ func (c *Conn) patience() (time.Duration, bool) {
 	if !c.state.CompareAndSwap(stateBusy, stateIdle) && c.state.Load() == stateClosing {
 		return 0, false
 	}
-	return c.cfg.IdleTimeout, true
+	return c.times.IdleTimeout, true
 }
 
 // readPlain reads and serves once over a transport that is not a plain socket.
@@ -370,7 +389,7 @@ func (c *Conn) needsReads() bool {
 
 // dispatch runs the handler for the current request and ends it.
 func (c *Conn) dispatch() {
-	c.bodyTimeout, c.sendTimeout = c.cfg.BodyTimeout, c.cfg.SendTimeout
+	c.SetTimeouts(&c.cfg.Timeouts)
 	c.sent = false
 	if c.out == nil {
 		c.out = outputs.Get().(*[]byte)

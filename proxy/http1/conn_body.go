@@ -304,7 +304,7 @@ func (c *Conn) skipBody() bool {
 	if len(p) == 0 {
 		return false
 	}
-	c.bodyTimeout = c.cfg.LingerTimeout
+	c.bodyTimeout = c.times.LingerTimeout
 	for skipped := 0; skipped < maxSkipped; {
 		n, err := c.ReadBody(p)
 		if err == io.EOF {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"time"
 
 	"proxyctl/proxy/sock"
 )
@@ -36,7 +35,7 @@ func (c *Conn) WriteThrough(p []byte) error {
 		return c.write(p)
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.sendTimeout)
+	c.sock.SetTimeout(c.times.SendTimeout)
 	n, err := c.sock.Writev(c.Out, p)
 	c.BytesOut += int64(n)
 	c.Out = c.Out[:0]
@@ -48,7 +47,7 @@ func (c *Conn) write(p []byte) error {
 		return io.ErrClosedPipe
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.sendTimeout)
+	c.sock.SetTimeout(c.times.SendTimeout)
 	n, err := c.nc.Write(p)
 	c.BytesOut += int64(n)
 	return c.failed(err)
@@ -57,7 +56,7 @@ func (c *Conn) write(p []byte) error {
 // failed notes that the connection cannot be written any more.
 func (c *Conn) failed(err error) error {
 	if err != nil {
-		c.mute = true
+		c.mute, c.unsent = true, err
 		c.timedOut = c.timedOut || errors.Is(err, os.ErrDeadlineExceeded)
 	}
 	return err
@@ -65,6 +64,9 @@ func (c *Conn) failed(err error) error {
 
 // TimedOut says whether the client did not read or send in time.
 func (c *Conn) TimedOut() bool { return c.timedOut }
+
+// Unsent says why an answer did not go out whole; nil when it did.
+func (c *Conn) Unsent() error { return c.unsent }
 
 // Reset makes the connection end with a reset instead of being closed in order.
 func (c *Conn) Reset() {
@@ -95,7 +97,7 @@ func (c *Conn) SendFile(f *os.File, offset, size int64) (int64, error) {
 		return 0, err
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.sendTimeout)
+	c.sock.SetTimeout(c.times.SendTimeout)
 	n, err := c.sock.SendFile(f, offset, size)
 	c.BytesOut += n
 	return n, c.failed(err)
@@ -154,7 +156,7 @@ func (c *Conn) PassBody(u *ClientConn) (n int64, ok bool, err error) {
 		return n, true, nil
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.sendTimeout)
+	c.sock.SetTimeout(c.times.SendTimeout)
 	u.sock.SetTimeout(u.read)
 	m, err := c.sock.Splice(u.sock, u.left)
 	c.BytesOut += m
@@ -172,8 +174,9 @@ func (c *Conn) PassBody(u *ClientConn) (n int64, ok bool, err error) {
 	return n, true, c.failed(err)
 }
 
-// SetTimeouts changes the times for this request.
-func (c *Conn) SetTimeouts(body, send time.Duration) { c.bodyTimeout, c.sendTimeout = body, send }
+// SetTimeouts changes the times for this request and until the next one; t must
+// not change meanwhile.
+func (c *Conn) SetTimeouts(t *Timeouts) { c.times, c.bodyTimeout = t, t.BodyTimeout }
 
 // Pipelined says whether the next request has begun to arrive.
 func (c *Conn) Pipelined() bool { return c.body <= readyBody && c.start < c.end }
@@ -220,13 +223,23 @@ func (c *Conn) Abort() { c.sock.Abort() }
 // finish closes the connection so that the client can read the last answer.
 func (c *Conn) finish() {
 	if !c.hijacked {
-		if c.sent && !c.mute && c.cfg.LingerTime > 0 && !c.sock.Aborted() &&
-			(c.cfg.LingerAlways || c.body > readyBody || c.start < c.end || c.sock.Readable()) {
+		if c.sent && !c.mute && !c.sock.Aborted() && c.moreToCome() {
 			c.linger()
 		}
 		_ = c.nc.Close()
 	}
 	c.release()
+}
+
+// moreToCome says whether it is worth waiting for more of the client.
+func (c *Conn) moreToCome() bool {
+	switch {
+	case c.times.Linger == LingerAlways, c.body > readyBody:
+		return true
+	case c.times.Linger == LingerForInput:
+		return c.start < c.end || c.sock.Readable()
+	}
+	return false
 }
 
 // linger ends the answer and discards what still arrives, as nginx does
@@ -243,9 +256,9 @@ func (c *Conn) linger() {
 		return
 	}
 	c.acquire()
-	c.sock.SetTimeout(c.cfg.LingerTimeout)
-	c.sock.ReadUntil(c.cfg.LingerTime)
-	for end := c.sock.Now() + int64(c.cfg.LingerTime); c.sock.Now() < end; {
+	c.sock.SetTimeout(c.times.LingerTimeout)
+	c.sock.ReadUntil(c.times.LingerTime)
+	for end := c.sock.Now() + int64(c.times.LingerTime); c.sock.Now() < end; {
 		if _, err := c.sock.Read(c.buf); err != nil {
 			return
 		}

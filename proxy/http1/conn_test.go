@@ -18,8 +18,10 @@ import (
 
 func testConfig() *ConnConfig {
 	return &ConnConfig{
-		Limits: testLimits, HeadTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second, BodyTimeout: 5 * time.Second,
-		SendTimeout: 5 * time.Second, LingerTime: 2 * time.Second, LingerTimeout: time.Second,
+		Limits: testLimits, HeadTimeout: 5 * time.Second, Timeouts: Timeouts{
+			IdleTimeout: 5 * time.Second, BodyTimeout: 5 * time.Second, SendTimeout: 5 * time.Second,
+			Linger: LingerForInput, LingerTime: 2 * time.Second, LingerTimeout: time.Second,
+		},
 	}
 }
 
