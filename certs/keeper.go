@@ -237,14 +237,24 @@ func (t *task) asks(now time.Time) bool {
 	return t.cert != nil && !t.force && t.unsaved == nil && now.Before(t.renewAt())
 }
 
-// renewAt is the time to renew: the authority's wish, but no later than when a
-// third of the lifetime is left, or half of a short one.
+// renewAt is the time to renew: the authority's wish, else when a third of the
+// lifetime is left, or half of a short one. A wish that lies in the past is for
+// now, but not at once again and again.
 func (t *task) renewAt() time.Time {
-	at := renewalDue(t.cert.Leaf)
-	if wish := t.record.Renew; !wish.IsZero() && wish.Before(t.cert.Leaf.NotAfter) && wish.After(t.cert.Leaf.NotBefore) {
-		return wish
+	leaf := t.cert.Leaf
+	wish := t.record.Renew
+	if wish.IsZero() || !wish.Before(leaf.NotAfter) {
+		return renewalDue(leaf)
 	}
-	return at
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	first, last := leaf.NotBefore.Add(min(askPeriod, life/4)), leaf.NotAfter.Add(-life/6)
+	switch {
+	case wish.Before(first):
+		return first
+	case wish.After(last):
+		return last
+	}
+	return wish
 }
 
 const shortLife = 10 * 24 * time.Hour
@@ -315,6 +325,9 @@ func (k *keeper) ask(t *task) {
 		k.o.Log("info", fmt.Sprintf("certificate for %s: %s does not say when to renew it: %v", &t.order, hostOf(t.from.directory), err))
 	} else if !at.IsZero() {
 		t.record.Renew = at
+		if early := t.renewAt(); early.Before(renewalDue(t.cert.Leaf)) && !early.After(again) {
+			k.o.Log("notice", fmt.Sprintf("certificate for %s: %s wants it to be renewed at %s UTC already", &t.order, hostOf(t.from.directory), early.UTC().Format(time.DateTime)))
+		}
 	}
 	if again.Before(now.Add(time.Minute)) {
 		again = now.Add(askPeriod)

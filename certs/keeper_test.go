@@ -228,6 +228,9 @@ func TestKeeperRenews(t *testing.T) {
 		{6 * 24 * time.Hour, 0, 3 * 24 * time.Hour},
 		{time.Minute, 0, 30 * time.Second},
 		{90 * 24 * time.Hour, 20 * 24 * time.Hour, 20 * 24 * time.Hour},
+		{90 * 24 * time.Hour, -24 * time.Hour, 6 * time.Hour}, // at once, but not again and again
+		{90 * 24 * time.Hour, 90*24*time.Hour - time.Second, 75 * 24 * time.Hour},
+		{90 * 24 * time.Hour, 91 * 24 * time.Hour, 60 * 24 * time.Hour},
 	} {
 		a := newAuthorityStub(t)
 		a.life = tt.life

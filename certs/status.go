@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -43,6 +44,7 @@ func List(sites []Site, o Options) ([]Status, error) {
 		}
 	}
 	wanted := o.ACME.wanted(sites, entries, o.Now())
+	kept := &keptCerts{store: k.store, now: o.Now()}
 	var out []Status
 	listed := map[string]bool{}
 	for i := range sites {
@@ -55,13 +57,20 @@ func List(sites []Site, o Options) ([]Status, error) {
 			}
 		}
 		for _, order := range wanted[i] {
-			r, cert := k.storeOf(&order).load(order.id())
+			id := order.id()
+			r, cert := k.storeOf(&order).load(id)
 			r.Names = order.names
-			st := keptStatus(order.id(), &r, cert)
+			if other, shown := kept.covering(order.names); cert == nil && shown != nil {
+				failure := r.Error // until it has one of its own
+				id = other
+				r, cert = k.store.load(id)
+				r.Error = cmp.Or(r.Error, failure)
+			}
+			st := keptStatus(id, &r, cert)
 			st.proved(data, cert, o.Now())
 			st.Place = s.Place
 			out = append(out, st)
-			listed[order.id()] = true
+			listed[id] = true
 		}
 	}
 	ids, err := k.store.List(context.Background(), "", false)
@@ -197,6 +206,10 @@ func (f *folder) unannounce() {
 // Describe words the moment of a renewal for people.
 func (s *Status) Describe(now time.Time) string {
 	switch {
+	case s.Renewal.IsZero() && s.Source == "none" && s.ID != "":
+		return "now"
+	case s.Renewal.IsZero() && s.Source == "none":
+		return "never"
 	case s.Renewal.IsZero():
 		return "by its owner"
 	case !s.Renewal.After(now):

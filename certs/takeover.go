@@ -226,7 +226,7 @@ func (m *Manager) replace(s *Site, now *served, o obtained, before *served, kept
 		now.names, now.placeholder = before.names, before.placeholder
 		return
 	}
-	if c := kept.covering(o.orders[0].names); c != nil {
+	if _, c := kept.covering(o.orders[0].names); c != nil {
 		now.certs = []*tls.Certificate{c}
 		return
 	}
@@ -259,23 +259,23 @@ type keptCerts struct {
 	store store
 	now   time.Time
 	read  bool
+	ids   []string
 	certs []*tls.Certificate
 }
 
 // covering finds the kept certificate with most of the names: what is obtained
 // begins anew when names are added, and until then this is better than nothing.
-func (k *keptCerts) covering(names []string) *tls.Certificate {
+func (k *keptCerts) covering(names []string) (id string, best *tls.Certificate) {
 	if !k.read {
 		k.read = true
 		for _, id := range k.store.ids() {
 			if _, cert := k.store.load(id); cert != nil && k.now.Before(cert.Leaf.NotAfter) {
-				k.certs = append(k.certs, cert)
+				k.ids, k.certs = append(k.ids, id), append(k.certs, cert)
 			}
 		}
 	}
-	var best *tls.Certificate
 	most := 0
-	for _, cert := range k.certs {
+	for i, cert := range k.certs {
 		n := 0
 		for _, name := range names {
 			if cert.Leaf.VerifyHostname(name) == nil {
@@ -283,10 +283,10 @@ func (k *keptCerts) covering(names []string) *tls.Certificate {
 			}
 		}
 		if n > most {
-			best, most = cert, n
+			id, best, most = k.ids[i], cert, n
 		}
 	}
-	return best
+	return id, best
 }
 
 // bySNI picks among certificates for different names.

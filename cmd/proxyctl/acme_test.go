@@ -88,7 +88,10 @@ func TestTakeoverByTLS(t *testing.T) {
 // handshake fails meanwhile. The server has given up root's rights.
 func TestTakeoverRenews(t *testing.T) {
 	t.Parallel()
-	p := newPebble(t, func(c map[string]any) { c["certificateValidityPeriod"] = 16 })
+	p := newPebble(t, func(c map[string]any) {
+		c["certificateValidityPeriod"] = 16
+		c["profiles"] = map[string]any{"default": map[string]any{"validityPeriod": 16}} // newer versions
+	})
 	dir := t.TempDir()
 	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", dir+"/live/site.test")
 	dropRights(t, conf)
