@@ -128,6 +128,9 @@ type Command struct {
 	Doc     string // one sentence
 	Status  Status
 	Reason  string // for NoEffect and Unsupported
+	Differs string // one sentence: what is served in another way than by nginx
+	// DiffersIn tells the statements that Differs is about; nil: all of them.
+	DiffersIn func(u *use) bool
 
 	// Set writes what the directive says. The error names the mistake; the
 	// driver adds directive and place.

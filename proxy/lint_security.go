@@ -237,9 +237,6 @@ func (l *linter) hostFromClient() {
 func (l *linter) weakProtocols() {
 	for _, u := range l.all("ssl_protocols", "proxy_ssl_protocols", "grpc_ssl_protocols", "uwsgi_ssl_protocols") {
 		hint := u.Name.Value + " TLSv1.2 TLSv1.3;"
-		if u.Name.Value == "ssl_protocols" {
-			hint += " this server never speaks older ones"
-		}
 		for i := range u.Args {
 			if p := lower(u.arg(i)); p == "tlsv1" || p == "tlsv1.1" || strings.HasPrefix(p, "sslv") {
 				l.say(u.place(i), hint, "%s is broken, and enabled here", u.arg(i))

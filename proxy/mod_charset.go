@@ -17,7 +17,7 @@ func charsetModule() Module {
 		Name: "ngx_http_charset_filter_module",
 		Commands: []Command{
 			{
-				Name: "charset", In: in | InLocationIf, Args: "1", Syntax: "charset | off", Default: "off", Doc: "Sets the charset of answers.",
+				Name: "charset", In: in | InLocationIf, Args: "1", Syntax: "charset | off", Default: "off", Differs: "a variable without a value means no charset; nginx closes the connection", DiffersIn: hasVariable, Doc: "Sets the charset of answers.",
 				Set: setCharset(func(c *Conf) *charsetName { return &c.Charset.to }, true),
 			},
 			{

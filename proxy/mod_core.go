@@ -154,7 +154,7 @@ func finishCore(l *Level) error {
 func coreCommands() []Command {
 	rows := []Command{
 		{Name: "server", In: InHTTP, Args: "0", Block: true, Repeat: true, Doc: "Sets the configuration of a virtual server.", Set: setServer},
-		{Name: "listen", In: InServer, Args: "1+", Repeat: true, Syntax: "address[:port] | port | unix:path [default_server] [ssl] [parameter=value ...]", Default: "*:80 | *:8000", Doc: "Sets an address on which the server accepts requests.", Set: setListen},
+		{Name: "listen", In: InServer, Args: "1+", Repeat: true, Syntax: "address[:port] | port | unix:path [default_server] [ssl] [parameter=value ...]", Default: "*:80 | *:8000", Differs: "a PROXY header with a wrong checksum, an unknown command or text in the place of an address ends the connection", DiffersIn: hasWord("proxy_protocol"), Doc: "Sets an address on which the server accepts requests.", Set: setListen},
 		{Name: "server_name", In: InServer, Args: "1+", Repeat: true, Syntax: "name ...", Default: `""`, Doc: "Sets the names of the virtual server.", Set: setServerName},
 		{Name: "location", In: InServer | InLocation, Args: "1,2", Block: true, Repeat: true, Syntax: "[ = | ~ | ~* | ^~ ] uri", Doc: "Sets configuration depending on the request URI.", Set: setLocation},
 		{Name: "limit_except", In: InLocation, Args: "1+", Block: true, Syntax: "method ...", Doc: "Limits the methods allowed inside a location.", Set: setLimitExcept},
@@ -163,7 +163,7 @@ func coreCommands() []Command {
 			return nil
 		}},
 		{Name: "root", In: inHTTPLevels | InLocationIf, Args: "1", Syntax: "path", Default: "html", Doc: "Sets the folder that files are served from.", Set: setRoot},
-		{Name: "alias", In: InLocation, Args: "1", Syntax: "path", Doc: "Replaces the location's name by a folder.", Set: setRoot},
+		{Name: "alias", In: InLocation, Args: "1", Syntax: "path", Differs: "a path that leaves the folder by way of .. is answered 404", DiffersIn: mayLeaveFolder, Doc: "Replaces the location's name by a folder.", Set: setRoot},
 		{Name: "types", In: inHTTPLevels, Args: "0", Block: true, Repeat: true, Doc: "Maps file name extensions to MIME types.", Set: setTypes},
 		{Name: "error_page", In: inHTTPLevels | InLocationIf, Args: "2+", Repeat: true, Syntax: "code ... [=[response]] uri", Doc: "Sets the URI that is shown for errors.", Set: setErrorPage},
 		{Name: "keepalive_timeout", In: inHTTPLevels, Args: "1,2", Syntax: "timeout [header_timeout]", Default: "75s", Doc: "Sets how long an idle client connection stays open.", Set: setKeepaliveTimeout},
@@ -172,7 +172,7 @@ func coreCommands() []Command {
 			Set: Bits(Command{}, []string{"none", "msie6", "safari"}, func(c *Conf) *uint32 { return &c.Core.KeepaliveDisable }).Set,
 		},
 		{
-			Name: "client_body_temp_path", In: inHTTPLevels, Args: "1-4", Syntax: "path [level1 [level2 [level3]]]", Default: "client_body_temp", Doc: "Sets the folder for request bodies that do not fit in memory.",
+			Name: "client_body_temp_path", In: inHTTPLevels, Args: "1-4", Syntax: "path [level1 [level2 [level3]]]", Default: "client_body_temp", Differs: unmadeFolder, Doc: "Sets the folder for request bodies that do not fit in memory.",
 			Set: setTempPath(func(c *Conf) *tempPath { return &c.Core.BodyTempPath }),
 		},
 		{Name: "limit_rate", In: inHTTPLevels | InLocationIf, Args: "1", Syntax: "rate", Default: "0", Doc: "Limits the rate of an answer, in bytes a second.", Set: setRate(func(c *Conf) **Value { return &c.Core.LimitRate })},
@@ -181,13 +181,13 @@ func coreCommands() []Command {
 		Predicates(Command{Name: "early_hints", In: inHTTPLevels, Doc: "Passes early hints of servers on to clients, when any of the strings is true."}, func(c *Conf) *List[*Value] { return &c.Core.EarlyHints }),
 		Predicates(Command{Name: "client_body_early_read", In: InHTTP | InServer, Doc: "Reads the request body before anything else is done, when any of the strings is true."}, func(c *Conf) *List[*Value] { return &c.Core.EarlyRead }),
 		Time(Command{Name: "auth_delay", In: inHTTPLevels, Default: "0", Doc: "Delays answers of 401."}, func(c *Conf) *time.Duration { return &c.Core.AuthDelay }),
-		{Name: "error_log", In: inHTTPLevels, Args: "1+", Repeat: true, Syntax: "file [level]", Doc: "Sets the error log.", Set: setErrorLog},
+		{Name: "error_log", In: inHTTPLevels, Args: "1+", Repeat: true, Syntax: "file [level]", Differs: "there are no debugging messages: debug says as much as info", DiffersIn: hasWord("debug", "debug_="), Doc: "Sets the error log.", Set: setErrorLog},
 
 		Time(Command{Name: "client_header_timeout", In: InHTTP | InServer, Default: "60s", Doc: "Sets how long a request head may take."}, func(c *Conf) *time.Duration { return &c.Core.HeaderTimeout }),
 		Size(Command{Name: "client_header_buffer_size", In: InHTTP | InServer, Default: "1k", Doc: "Sets the size of the first buffer for a request head."}, func(c *Conf) *int64 { return &c.Core.HeaderBuffer }),
 		Buffer(Command{Name: "large_client_header_buffers", In: InHTTP | InServer, Default: "4 8k", Doc: "Sets how large a request head may be."}, func(c *Conf) *Buffers { return &c.Core.LargeBuffers }),
 		Number(Command{Name: "max_headers", In: InHTTP | InServer, Default: "1000", Doc: "Sets how many fields a request may have."}, func(c *Conf) *int { return &c.Core.MaxHeaders }),
-		Flag(Command{Name: "ignore_invalid_headers", In: InHTTP | InServer, Default: "on", Doc: "Drops fields with invalid names."}, func(c *Conf) *bool { return &c.Core.IgnoreInvalidHeaders }),
+		Flag(Command{Name: "ignore_invalid_headers", In: InHTTP | InServer, Default: "on", Differs: "lines without a colon and values with control characters are refused all the same", DiffersIn: hasWord("off"), Doc: "Drops fields with invalid names."}, func(c *Conf) *bool { return &c.Core.IgnoreInvalidHeaders }),
 		Flag(Command{Name: "underscores_in_headers", In: InHTTP | InServer, Default: "off", Doc: "Allows underscores in field names."}, func(c *Conf) *bool { return &c.Core.Underscores }),
 		Flag(Command{Name: "merge_slashes", In: InHTTP | InServer, Default: "on", Doc: "Merges adjacent slashes of the URI."}, func(c *Conf) *bool { return &c.Core.MergeSlashes }),
 		Offset(Command{Name: "client_max_body_size", In: inHTTPLevels, Default: "1m", Doc: "Sets how large a request body may be; 0 for any size."}, func(c *Conf) *int64 { return &c.Core.MaxBodySize }),

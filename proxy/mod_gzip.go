@@ -23,7 +23,7 @@ func gzipModule() Module {
 		Commands: []Command{
 			Flag(Command{Name: "gzip", In: in | InLocationIf, Default: "off", Doc: "Compresses answers."}, func(c *Conf) *bool { return &c.Gzip.on }),
 			MIMETypes(Command{Name: "gzip_types", In: in, Doc: "Sets the types that are compressed."}, func(c *Conf) *mimeTypes { return &c.Gzip.types }, "text/html"),
-			NumberIn(Command{Name: "gzip_comp_level", In: in, Syntax: "level", Default: "1", Doc: "Sets how hard to compress, from 1 to 9."}, 1, 9, func(c *Conf) *int { return &c.Gzip.level }),
+			NumberIn(Command{Name: "gzip_comp_level", In: in, Syntax: "level", Default: "1", Differs: "the compressor is another one: answers decompress to the same, and differ in size by some per cent", Doc: "Sets how hard to compress, from 1 to 9."}, 1, 9, func(c *Conf) *int { return &c.Gzip.level }),
 			Size(Command{Name: "gzip_min_length", In: in, Default: "20", Doc: "Sets the least length that is compressed."}, func(c *Conf) *int64 { return &c.Gzip.minLength }),
 			Buffer(Command{Name: "gzip_buffers", In: in, Default: "32 4k|16 8k", Doc: doc, Status: NoEffect, Reason: reason}, func(c *Conf) *Buffers { return &c.Gzip.buffers }),
 			{Name: "gzip_window", In: in, Args: "1", Syntax: "size", Default: "32k", Doc: doc, Status: NoEffect, Reason: reason, Set: oneOfSizes(window)},

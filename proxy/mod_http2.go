@@ -47,7 +47,7 @@ func http2Commands() []Command {
 		return func(c *Conf) *int64 { return f(&c.HTTP2) }
 	}
 	rows := []Command{
-		Flag(Command{Name: "http2", In: in, Default: "off", Doc: "Serves HTTP/2 beside HTTP/1.1."}, func(c *Conf) *bool { return &c.HTTP2.Enabled }),
+		Flag(Command{Name: "http2", In: in, Default: "off", Differs: "frames and fields that RFC 9113 forbids end the stream or connection, also where nginx lets them pass", Doc: "Serves HTTP/2 beside HTTP/1.1."}, func(c *Conf) *bool { return &c.HTTP2.Enabled }),
 		Number(Command{Name: "http2_max_concurrent_streams", In: in, Default: "128", Doc: "Limits the requests of a connection that are served at a time."}, func(c *Conf) *int { return &c.HTTP2.Streams }),
 		checked(Size(Command{Name: "http2_body_preread_size", In: in, Default: "64k", Doc: "Sets how much of a request body may arrive before it is read."}, size(func(h *http2Conf) *int64 { return &h.prereadSize })),
 			func(h *http2Conf) error {

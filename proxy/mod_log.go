@@ -23,7 +23,7 @@ func logModule() Module {
 			{
 				Name: "access_log", In: inHTTPLevels | InLocationIf | InLimitExcept, Args: "1+", Repeat: true,
 				Syntax:  "path [format [buffer=size] [gzip[=level]] [flush=time] [if=condition]] | off",
-				Default: "logs/access.log combined", Doc: "Sets the access log.", Set: setAccessLog,
+				Default: "logs/access.log combined", Differs: "a name that a variable makes leave its folder is not opened", DiffersIn: hasVariable, Doc: "Sets the access log.", Set: setAccessLog,
 			},
 			{
 				Name: "open_log_file_cache", In: inHTTPLevels, Args: "1-4",

@@ -98,10 +98,11 @@ func mainModule() Module {
 func mainCommands() []Command {
 	return []Command{
 		Flag(Command{Name: "daemon", In: InMain, Default: "on", Doc: "Runs the server in the background."}, func(c *Conf) *bool { return &c.Main.Daemon }),
-		{Name: "user", In: InMain, Args: "1,2", Syntax: "user [group]", Default: "nobody nobody", Doc: "Sets the account whose rights requests are served with.", Set: setUser},
+		{Name: "user", In: InMain, Args: "1,2", Syntax: "user [group]", Default: "nobody nobody", Differs: "an account that changes at a reload is refused: the process has given up the rights to change it", Doc: "Sets the account whose rights requests are served with.", Set: setUser},
 		{
 			Name: "worker_processes", In: InMain, Args: "1", Syntax: "number | auto", Default: "1",
-			Doc: "Multiplies worker_connections; one process uses all processors.", Set: setWorkerProcesses,
+			Differs: "one process with threads serves all; the number multiplies limits such as worker_connections",
+			Doc:     "Multiplies worker_connections; one process uses all processors.", Set: setWorkerProcesses,
 		},
 		Time(Command{Name: "worker_shutdown_timeout", In: InMain, Doc: "Limits the time that requests have to end in at shutdown and after a reload."},
 			func(c *Conf) *time.Duration { return &c.Main.WorkerShutdownTimeout }),

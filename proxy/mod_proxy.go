@@ -52,8 +52,8 @@ func proxyCommands() []Command {
 	const in = inHTTPLevels
 	rows := append(upstreamRows("proxy", nextWords(), proxyUpstream), upstreamTLSRows("proxy", "$proxy_host", proxyUpstream)...)
 	return append(rows,
-		Command{Name: "proxy_pass", In: InLocation | InLocationIf | InLimitExcept, Args: "1", Syntax: "URL", Doc: "Passes requests to another server.", Set: setPass(proxyUpstream, serveProxy, (*Level).proxyTarget)},
-		Command{Name: "proxy_set_header", In: in, Args: "2", Repeat: true, Syntax: "field value", Default: "Host $proxy_host", Doc: "Sets a field of the request that is passed on.", Set: setProxyHeader},
+		Command{Name: "proxy_pass", In: InLocation | InLocationIf | InLimitExcept, Args: "1", Syntax: "URL", Differs: "the field Proxy and fields that Connection names are not passed on; spaces and line ends in a URI that variables make are escaped; answers without a status line are refused", Doc: "Passes requests to another server.", Set: setPass(proxyUpstream, serveProxy, (*Level).proxyTarget)},
+		Command{Name: "proxy_set_header", In: in, Args: "2", Repeat: true, Syntax: "field value", Default: "Host $proxy_host", Differs: "line ends in what a variable holds become spaces", DiffersIn: hasDecoded, Doc: "Sets a field of the request that is passed on.", Set: setProxyHeader},
 		Command{Name: "proxy_redirect", In: in, Args: "1,2", Repeat: true, Syntax: "default | off | redirect replacement", Default: "default", Doc: "Changes Location and Refresh of answers.", Set: setProxyRedirect},
 		Command{Name: "proxy_cookie_domain", In: in, Args: "1,2", Repeat: true, Syntax: "off | domain replacement", Default: "off", Doc: "Changes the domain of cookies.", Set: setCookieDomain},
 		Command{Name: "proxy_cookie_path", In: in, Args: "1,2", Repeat: true, Syntax: "off | path replacement", Default: "off", Doc: "Changes the path of cookies.", Set: setCookiePath},

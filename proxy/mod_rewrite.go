@@ -19,10 +19,12 @@ func rewriteModule() Module {
 		Commands: []Command{
 			{
 				Name: "rewrite", In: in, Args: "2,3", Repeat: true, Syntax: "regex replacement [last | break | redirect | permanent]",
+				Differs: "control characters in a Location that variables or captures make are escaped", DiffersIn: hasWord("redirect", "permanent"),
 				Doc: "Changes the URI of requests that match.", Set: setRewrite,
 			},
 			{
 				Name: "return", In: in, Args: "1,2", Repeat: true, Syntax: "code [text] | code URL | URL",
+				Differs: "control characters in a Location that variables make are escaped", DiffersIn: hasDecoded,
 				Doc: "Stops processing and answers.", Set: setReturn,
 			},
 			{Name: "break", In: in, Args: "0", Repeat: true, Doc: "Stops processing rewrite directives.", Set: setBreak},

@@ -15,7 +15,7 @@ func ssiModule() Module {
 	return Module{
 		Name: "ngx_http_ssi_filter_module",
 		Commands: append([]Command{
-			Flag(Command{Name: "ssi", In: in | InLocationIf, Default: "off", Doc: "Processes server side includes."}, func(c *Conf) *bool { return &c.SSI.on }),
+			Flag(Command{Name: "ssi", In: in | InLocationIf, Default: "off", Differs: "a page may define blocks of one megabyte in all", Doc: "Processes server side includes."}, func(c *Conf) *bool { return &c.SSI.on }),
 			Flag(Command{Name: "ssi_silent_errors", In: in, Default: "off", Doc: "Shows nothing where a command failed."}, func(c *Conf) *bool { return &c.SSI.silent }),
 			Flag(Command{Name: "ssi_last_modified", In: in, Default: "off", Doc: "Keeps Last-Modified."}, func(c *Conf) *bool { return &c.SSI.lastModified }),
 			Size(Command{Name: "ssi_value_length", In: in, Default: "256", Doc: "Limits the values of parameters."}, func(c *Conf) *int64 { return &c.SSI.valueLength }),

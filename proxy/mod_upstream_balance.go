@@ -9,7 +9,7 @@ import (
 
 func upstreamHashModule() Module {
 	return Module{Name: "ngx_http_upstream_hash_module", Commands: []Command{
-		{Name: "hash", In: InUpstream, Args: "1,2", Repeat: true, Syntax: "key [consistent]", Doc: "Chooses the server by the hash of a key.", Set: setHash},
+		{Name: "hash", In: InUpstream, Args: "1,2", Repeat: true, Syntax: "key [consistent]", Differs: "weights are bounded, for the ring has 160 points for each unit", DiffersIn: hasWord("consistent"), Doc: "Chooses the server by the hash of a key.", Set: setHash},
 	}}
 }
 

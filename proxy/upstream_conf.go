@@ -121,7 +121,7 @@ func upstreamRows(prefix string, next []string, of func(*Conf) *upstreamConf) []
 	}
 	return []Command{
 		row("bind", "", "Sets the local address of connections.").with("1,2", "address [transparent] | off", setUpstreamBind(of)),
-		row("temp_path", prefix+"_temp", "Sets the folder for answers that do not fit in memory.").with("1-4", "path [level1 [level2 [level3]]]",
+		row("temp_path", prefix+"_temp", "Sets the folder for answers that do not fit in memory.").unlike(unmadeFolder, nil).with("1-4", "path [level1 [level2 [level3]]]",
 			setTempPath(func(c *Conf) *tempPath { return &of(c).tempPath })),
 		row("limit_rate", "0", "Limits how fast answers are read, in bytes a second.").with("1", "rate",
 			setRate(func(c *Conf) **Value { return &of(c).limitRate })),
@@ -148,7 +148,7 @@ func upstreamRows(prefix string, next []string, of func(*Conf) *upstreamConf) []
 		flag(row("buffering", "on", "Reads answers as fast as the server sends them."), func(u *upstreamConf) *bool { return &u.buffering }),
 		flag(row("request_buffering", "on", "Reads the whole request body before it is passed on."), func(u *upstreamConf) *bool { return &u.requestBuffering }),
 		flag(row("pass_request_headers", "on", "Passes on the fields of the client."), func(u *upstreamConf) *bool { return &u.passHeaders }),
-		flag(row("pass_request_body", "on", "Passes on the body of the client."), func(u *upstreamConf) *bool { return &u.passBody }),
+		flag(row("pass_request_body", "on", "Passes on the body of the client.").unlike("Content-Length is left out with the body", hasWord("off")), func(u *upstreamConf) *bool { return &u.passBody }),
 		flag(row("intercept_errors", "off", "Answers errors of the server with error_page."), func(u *upstreamConf) *bool { return &u.interceptErrors }),
 		flag(row("ignore_client_abort", "off", "Goes on when the client goes away."), func(u *upstreamConf) *bool { return &u.ignoreClientAbort }),
 		flag(row("force_ranges", "off", "Answers Range for any answer."), func(u *upstreamConf) *bool { return &u.forceRanges }),

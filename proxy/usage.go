@@ -14,9 +14,9 @@ type DirectiveUse struct {
 	Module string `json:"module,omitempty"`
 	Count  int    `json:"count"`
 	First  string `json:"first"` // "file:line"
-	// Outcome is exact, no effect, unsupported or unknown.
+	// Outcome is exact, differs, no effect, unsupported or unknown.
 	Outcome string `json:"outcome"`
-	// Reason says why it needs do nothing, or what is missing.
+	// Reason says how it differs, why it needs do nothing, or what is missing.
 	Reason string `json:"reason,omitempty"`
 	// Security tells directives without which strangers could do more.
 	Security bool `json:"security,omitempty"`
@@ -25,6 +25,7 @@ type DirectiveUse struct {
 // The outcomes.
 const (
 	OutcomeExact       = "exact"
+	OutcomeDiffers     = "differs"
 	OutcomeNoEffect    = "no effect"
 	OutcomeUnsupported = "unsupported"
 	OutcomeUnknown     = "unknown"
@@ -41,7 +42,7 @@ func Usage(file *parser.File) []DirectiveUse {
 		}
 		key := u.Name.Value
 		if u.row != nil {
-			key += " " + u.row.module
+			key += " " + u.row.module + u.row.differs(u)
 		}
 		d := byKey[key]
 		if d == nil {
@@ -55,7 +56,7 @@ func Usage(file *parser.File) []DirectiveUse {
 	for _, key := range order {
 		out = append(out, *byKey[key])
 	}
-	rank := map[string]int{OutcomeUnknown: 0, OutcomeUnsupported: 1, OutcomeNoEffect: 2, OutcomeExact: 3}
+	rank := map[string]int{OutcomeUnknown: 0, OutcomeUnsupported: 1, OutcomeDiffers: 2, OutcomeNoEffect: 3, OutcomeExact: 4}
 	slices.SortStableFunc(out, func(a, b DirectiveUse) int { return rank[a.Outcome] - rank[b.Outcome] })
 	return out
 }
@@ -82,6 +83,9 @@ func usageOf(u *use, commands map[string][]*Command) *DirectiveUse {
 		case Unsupported:
 			d.Outcome = OutcomeUnsupported
 		case Served:
+			if how := u.row.differs(u); how != "" {
+				d.Outcome, d.Reason = OutcomeDiffers, how
+			}
 		}
 	}
 	return d

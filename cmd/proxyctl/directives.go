@@ -33,7 +33,11 @@ func directivesCommand() *cobra.Command {
 func listDirectives(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, c := range proxy.Commands() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Name, c.Status, c.ModuleName(), c.In)
+		status := c.Status.String()
+		if c.Differs != "" {
+			status += ", differs"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Name, status, c.ModuleName(), c.In)
 	}
 	_ = t.Flush()
 }
@@ -58,6 +62,7 @@ func showDirective(w io.Writer, name string) bool {
 			{"module", c.ModuleName()},
 			{"status", c.Status.String()},
 			{"reason", c.Reason},
+			{"differs", c.Differs},
 		} {
 			switch {
 			case line[1] == "":

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -33,8 +30,8 @@ func migrateCheckCommand() *cobra.Command {
 		Use:   "check [FILE | FOLDER]",
 		Short: "Report how a configuration of nginx would be served",
 		Long: "Reads the configuration of the nginx on this machine, or the one given, and tells for each\n" +
-			"directive whether it is served as nginx does, has no effect here, or is missing. Missing\n" +
-			"protection is an error. Nothing is changed and nothing is started.\n\n" +
+			"directive whether it is served exactly as nginx does, differs (and how), has no effect\n" +
+			"here, or is missing. Missing protection is an error. Nothing is changed or started.\n\n" +
 			"Exit status: 0 when the configuration can be served as it is, 1 when not, 2 for a wrong\n" +
 			"command line or when there is no configuration.",
 		Args: cobra.MaximumNArgs(1),
@@ -58,7 +55,7 @@ func migrateCheckCommand() *cobra.Command {
 			}
 			switch out := cmd.OutOrStdout(); format {
 			case "text":
-				writeMigration(out, r, textOptions(out).Color)
+				writeMigration(out, r, textOptions(out))
 			case "json":
 				e := json.NewEncoder(out)
 				e.SetEscapeHTML(false)
@@ -93,78 +90,6 @@ func writeFileWith(name string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// installedNginx is what "nginx -V" says.
-type installedNginx struct {
-	Program string   `json:"program,omitempty"`
-	Version string   `json:"version,omitempty"`
-	Conf    string   `json:"conf,omitempty"`
-	Prefix  string   `json:"prefix,omitempty"`
-	Modules []string `json:"modules,omitempty"` // added to those that nginx builds by default
-	Without []string `json:"without,omitempty"` // of those, the ones that were left out
-}
-
-// findNginx asks the nginx on this machine, if there is one.
-func findNginx(program string) installedNginx {
-	candidates := []string{program}
-	if program == "" {
-		candidates = nil
-		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin") {
-			candidates = append(candidates, filepath.Join(dir, "nginx"))
-		}
-	}
-	for _, path := range candidates {
-		out, err := exec.Command(path, "-V").CombinedOutput()
-		if err != nil || strings.Contains(string(out), "proxyctl/") {
-			continue
-		}
-		if n := readVersion(string(out)); n.Version != "" {
-			n.Program = path
-			return n
-		}
-	}
-	if isFile(defaultConf) {
-		return installedNginx{Conf: defaultConf}
-	}
-	return installedNginx{}
-}
-
-var (
-	versionLine     = regexp.MustCompile(`nginx version: [^/]*/([0-9.]+)`)
-	confArgument    = regexp.MustCompile(`--conf-path=(\S+)`)
-	prefixOption    = regexp.MustCompile(`--prefix=(\S+)`)
-	withoutArgument = regexp.MustCompile(`--without-(http_\w+_module)`)
-	withArguments   = regexp.MustCompile(`--(?:with|add(?:-dynamic)?)-(?:module=(\S+)|((?:http|stream|mail)\w*_module|stream|mail))`)
-)
-
-func readVersion(text string) installedNginx {
-	var n installedNginx
-	if m := versionLine.FindStringSubmatch(text); m != nil {
-		n.Version = m[1]
-	}
-	if m := prefixOption.FindStringSubmatch(text); m != nil {
-		n.Prefix = m[1]
-	}
-	switch conf, prefix := confArgument.FindStringSubmatch(text), prefixOption.FindStringSubmatch(text); {
-	case conf != nil:
-		n.Conf = conf[1]
-	case prefix != nil:
-		n.Conf = prefix[1] + "/conf/nginx.conf"
-	}
-	for _, m := range withArguments.FindAllStringSubmatch(text, -1) {
-		name := m[2]
-		if m[1] != "" {
-			name = filepath.Base(strings.TrimRight(m[1], "/"))
-		}
-		if !slices.Contains(n.Modules, name) {
-			n.Modules = append(n.Modules, name)
-		}
-	}
-	for _, m := range withoutArgument.FindAllStringSubmatch(text, -1) {
-		n.Without = append(n.Without, m[1])
-	}
-	return n
-}
-
 // migration is the report of "migrate check". Its JSON form is stable: fields
 // may be added.
 type migration struct {
@@ -172,7 +97,7 @@ type migration struct {
 	Nginx      installedNginx       `json:"nginx"`
 	Ready      bool                 `json:"ready"`   // it can be served as it is
 	Uses       int                  `json:"uses"`    // statements
-	Covered    int                  `json:"covered"` // of these, exact or without effect
+	Covered    int                  `json:"covered"` // of these, served or without effect
 	Directives []proxy.DirectiveUse `json:"directives"`
 	Errors     []finding            `json:"errors"`
 	Notes      []finding            `json:"notes"` // lints, and what newer versions do otherwise
@@ -207,7 +132,7 @@ func checkMigration(name string, nginx installedNginx, stdin io.Reader) (*migrat
 	}
 	for _, d := range r.Directives {
 		r.Uses += d.Count
-		if d.Outcome == proxy.OutcomeExact || d.Outcome == proxy.OutcomeNoEffect {
+		if d.Outcome != proxy.OutcomeUnsupported && d.Outcome != proxy.OutcomeUnknown {
 			r.Covered += d.Count
 		}
 	}
@@ -232,13 +157,27 @@ func (r *migration) sort(diags []*parser.Diagnostic) {
 	}
 }
 
-// Coverage is the share of statements that mean here what they mean to nginx,
-// in per cent.
-func (r *migration) Coverage() int {
-	if r.Uses == 0 {
+// Share is how many of the statements have an outcome, in per cent. What is
+// there at all is no 0, and what is missing somewhere leaves no 100.
+func (r *migration) Share(outcome string) int {
+	n := r.statements(outcome)
+	switch {
+	case n == 0:
 		return 0
+	case n == r.Uses:
+		return 100
 	}
-	return 100 * r.Covered / r.Uses
+	return min(max(100*n/r.Uses, 1), 99)
+}
+
+func (r *migration) statements(outcome string) int {
+	n := 0
+	for _, d := range r.Directives {
+		if d.Outcome == outcome {
+			n += d.Count
+		}
+	}
+	return n
 }
 
 // Missing lists the directives that are not served.
@@ -252,13 +191,9 @@ func (r *migration) Missing() []proxy.DirectiveUse {
 	return out
 }
 
-// Served counts the directives with an outcome.
-func (r *migration) Served(outcome string) int {
-	n := 0
-	for _, d := range r.Directives {
-		n += count(d.Outcome == outcome)
-	}
-	return n
+// With lists the directives with an outcome.
+func (r *migration) With(outcome string) []proxy.DirectiveUse {
+	return slices.DeleteFunc(slices.Clone(r.Directives), func(d proxy.DirectiveUse) bool { return d.Outcome != outcome })
 }
 
 // Gaps lists the missing directives that protect something.
@@ -266,64 +201,39 @@ func (r *migration) Gaps() []proxy.DirectiveUse {
 	return slices.DeleteFunc(r.Missing(), func(d proxy.DirectiveUse) bool { return !d.Security })
 }
 
+// Unguarded lists the other missing directives.
+func (r *migration) Unguarded() []proxy.DirectiveUse {
+	return slices.DeleteFunc(r.Missing(), func(d proxy.DirectiveUse) bool { return d.Security })
+}
+
 // Mistakes are the errors that are no missing directives.
-func (r *migration) Mistakes() []finding {
-	return slices.DeleteFunc(slices.Clone(r.Errors), func(f finding) bool { return f.Code == "U001" || f.Code == "Y005" })
+func (r *migration) Mistakes() []findingAt {
+	return grouped(slices.DeleteFunc(slices.Clone(r.Errors), func(f finding) bool { return f.Code == "U001" || f.Code == "Y005" }))
 }
 
-// writeMigration prints the report for people.
-func writeMigration(w io.Writer, r *migration, color bool) {
-	tint := func(code, s string) string {
-		if color {
-			return "\x1b[" + code + "m" + s + "\x1b[0m"
-		}
-		return s
-	}
-	fmt.Fprintln(w, tint("1", r.File))
-	if r.Nginx.Version != "" {
-		fmt.Fprintf(w, "written for nginx %s (%s)\n", r.Nginx.Version, r.Nginx.Program)
-	}
-	fmt.Fprintf(w, "%d statements, %d%% mean here what they mean to nginx\n\n", r.Uses, r.Coverage())
-	section := func(title string, code string, list []proxy.DirectiveUse) {
-		if len(list) == 0 {
-			return
-		}
-		fmt.Fprintln(w, tint(code, title))
-		for _, d := range list {
-			fmt.Fprintf(w, "  %-28s %5d×  %s\n", d.Name, d.Count, relativePlace(d.First))
-			reason := d.Reason
-			if d.Module != "" && !strings.Contains(reason, d.Module) {
-				reason = strings.TrimSpace(reason + " (" + d.Module + ")")
-			}
-			fmt.Fprintf(w, "  %-28s         %s\n", "", reason)
-		}
-		fmt.Fprintln(w)
-	}
-	section("Missing protection: without it strangers could do more", "1;31", r.Gaps())
-	rest := slices.DeleteFunc(r.Missing(), func(d proxy.DirectiveUse) bool { return d.Security })
-	section("Not served here", "1;31", rest)
-	if list := r.Mistakes(); len(list) > 0 {
-		fmt.Fprintln(w, tint("1;31", "Mistakes"))
-		writeFindings(w, list)
-	}
-	if len(r.Notes) > 0 {
-		fmt.Fprintln(w, tint("1;33", "Worth a look (proxyctl explain ID says more)"))
-		writeFindings(w, r.Notes)
-	}
-	fmt.Fprintf(w, "%d directives are served exactly, %d have no effect here.\n", r.Served(proxy.OutcomeExact), r.Served(proxy.OutcomeNoEffect))
-	if r.Ready {
-		fmt.Fprintln(w, tint("1;32", "This configuration can be served as it is."))
-	} else {
-		fmt.Fprintln(w, tint("1;31", "This configuration cannot be served yet."))
-	}
+// Grouped are the notes, each once.
+func (r *migration) Grouped() []findingAt { return grouped(r.Notes) }
+
+// findingAt is a finding with the number of places that it was made at.
+type findingAt struct {
+	finding
+	Times int
 }
 
-func writeFindings(w io.Writer, list []finding) {
+// grouped puts findings that say the same together.
+func grouped(list []finding) []findingAt {
+	var out []findingAt
+	index := map[finding]int{}
 	for _, f := range list {
-		fmt.Fprintf(w, "  %-5s %s  %s\n", f.Code, oneLine(f.Message), relativePlace(f.Place))
-		if f.Hint != "" {
-			fmt.Fprintf(w, "        %s\n", oneLine(f.Hint))
+		key := f
+		key.Place = ""
+		i, known := index[key]
+		if !known {
+			i = len(out)
+			index[key] = i
+			out = append(out, findingAt{finding: f})
 		}
+		out[i].Times++
 	}
-	fmt.Fprintln(w)
+	return out
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"io"
+
+	"proxyctl/proxy"
 )
 
 // migrationPage is one page without anything to fetch.
@@ -12,9 +15,36 @@ import (
 var migrationPage string
 
 func writeMigrationHTML(w io.Writer, r *migration) error {
-	page, err := template.New("migrate").Parse(migrationPage)
+	page, err := template.New("migrate").Funcs(template.FuncMap{
+		"byReason": byReason, "place": relativePlace, "others": otherPlaces,
+	}).Parse(migrationPage)
 	if err != nil {
 		return err
 	}
 	return page.Execute(w, r)
+}
+
+// part is a stretch of the bar.
+type part struct {
+	Class, Text string
+	Count       int
+}
+
+// Parts divides the statements by what becomes of them.
+func (r *migration) Parts() []part {
+	var out []part
+	for _, p := range []part{
+		{Class: "exact", Text: fmt.Sprintf("%d %% served exactly", r.Share(proxy.OutcomeExact)), Count: r.statements(proxy.OutcomeExact)},
+		{Class: "differs", Text: "%d with a difference", Count: r.statements(proxy.OutcomeDiffers)},
+		{Class: "idle", Text: "%d without effect", Count: r.statements(proxy.OutcomeNoEffect)},
+		{Class: "missing", Text: "%d missing", Count: r.statements(proxy.OutcomeUnsupported) + r.statements(proxy.OutcomeUnknown)},
+	} {
+		if p.Class != "exact" {
+			p.Text = fmt.Sprintf(p.Text, p.Count)
+		}
+		if p.Count > 0 {
+			out = append(out, p)
+		}
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,8 +13,9 @@ import (
 func TestReadVersion(t *testing.T) {
 	got := readVersion("nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.11\nconfigure arguments: --prefix=/usr/share/nginx --conf-path=/etc/nginx/nginx.conf " +
 		"--with-http_ssl_module --with-stream=dynamic --with-http_geoip_module=dynamic --add-dynamic-module=/build/headers-more/ --without-http_gzip_module\n")
-	want := installedNginx{Version: "1.22.1", Conf: "/etc/nginx/nginx.conf", Modules: []string{"http_ssl_module", "stream", "http_geoip_module", "headers-more"}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	want := installedNginx{Version: "1.22.1", Conf: "/etc/nginx/nginx.conf", Prefix: "/usr/share/nginx", Without: []string{"http_gzip_module"}, Modules: []string{"http_ssl_module", "stream", "http_geoip_module", "headers-more"}}
+	want.confArgument = "/etc/nginx/nginx.conf"
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(got)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -23,7 +25,7 @@ func TestMigrateCheck(t *testing.T) {
 	if err := os.WriteFile("fine.conf", []byte(soundSite), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	const foreign = "server { listen 8080; sendfile_max_chunk 1m; auth_ldap \"x\"; more_set_headers \"A: b\"; location / { return 302 https://x.test$uri; } }\n"
+	const foreign = "server { listen 8080; sendfile_max_chunk 1m; access_log logs/$host.log; access_log logs/all.log; set $evil '<script>'; return 302 \"</style><script>\"; auth_ldap \"x\"; more_set_headers \"A: b\"; location / { return 302 https://x.test$uri; } }\n"
 	if err := os.WriteFile("foreign.conf", []byte(foreign), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +34,7 @@ func TestMigrateCheck(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	out, code = runCommand(t, migrateCheckCommand(), "", "--nginx", "/nonexistent", "--html", "page.html", "foreign.conf")
-	for _, want := range []string{"Missing protection", "auth_ldap", "auth-ldap", "more_set_headers", "headers-more", "S002", "cannot be served yet"} {
+	for _, want := range []string{"Missing protection", "auth_ldap", "auth-ldap", "more_set_headers", "headers-more", "S002", "cannot be served yet", "with a difference", "leave its folder"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("exit %d, no %q in\n%s", code, want, out)
 		}
@@ -41,13 +43,56 @@ func TestMigrateCheck(t *testing.T) {
 	if err != nil || code != 1 {
 		t.Fatal(code, err)
 	}
-	if s := string(page); !strings.Contains(s, "more_set_headers") || strings.Contains(s, "<script") || strings.Contains(s, "http-equiv") || strings.Contains(s, "src=") {
+	if s := string(page); !strings.Contains(s, "more_set_headers") || strings.Contains(s, "<script") || strings.Contains(s, "http-equiv") || strings.Contains(s, "src=") || strings.Contains(s, "url(") {
 		t.Errorf("the page is not whole or fetches something:\n%s", s)
 	}
 	out, _ = runCommand(t, migrateCheckCommand(), "", "--nginx", "/nonexistent", "--format", "json", "foreign.conf")
+	if i := strings.Index(out, `"outcome": "differs"`); i < 0 || strings.Count(out, `"name": "access_log"`) != 2 {
+		t.Errorf("no difference:\n%s", out)
+	}
 	var r migration
 	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Ready || len(r.Errors) != 2 || r.Directives[0].Outcome != "unknown" {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestRunningNginx finds a master process by its title, and its files by its
+// options. A program that anybody could have written is not run.
+func TestRunningNginx(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "nginx")
+	script := "#!/bin/sh\necho 'nginx version: nginx/1.25.1' >&2\necho 'configure arguments: --prefix=/opt/nginx --with-http_v2_module' >&2\n"
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil { // #nosec G306 -- to be run
+		t.Fatal(err)
+	}
+	for pid, title := range map[string]string{"7": "nginx: worker process", "31": "nginx: master process ./nginx -g daemon off; -c etc/site.conf", "200": "nginx: master process nginx -c /other"} {
+		if err := os.MkdirAll(filepath.Join(dir, "proc", pid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "proc", pid, "cmdline"), []byte(title+"\x00\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(program, filepath.Join(dir, "proc", pid, "exe")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := runningNginx(filepath.Join(dir, "proc"))
+	if n.Program != program || n.Version != "1.25.1" || n.Conf != "/opt/nginx/etc/site.conf" {
+		t.Errorf("%+v", n)
+	}
+	for path, want := range map[string]bool{program: true, filepath.Join(dir, "none"): false} {
+		if trusted(path) != want {
+			t.Errorf("%s: trusted is %v", path, !want)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := os.Chown(program, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if n := runningNginx(filepath.Join(dir, "proc")); n.Program != "" {
+		t.Errorf("a program of nobody's was run: %+v", n)
 	}
 }
 
