@@ -114,7 +114,7 @@ func (k *keeper) failed(t *task, err error) {
 	kind := classify(err)
 	t.record.Begun = 0
 	t.record.Failures++
-	t.record.Error = err.Error()
+	t.record.Error = reason(err)
 	t.record.Doubtful = t.record.Doubtful || judged(kind)
 	t.record.Next = k.o.Now().Add(backOff(kind, t.record.Failures))
 	if kind == limited {
@@ -123,8 +123,20 @@ func (k *keeper) failed(t *task, err error) {
 		}
 	}
 	_ = k.storeOf(&t.order).saveRecord(t.id, &t.record)
-	k.o.Log("error", fmt.Sprintf("certificate for %s could not be obtained from %s: %v; next try at %s UTC",
-		&t.order, hostOf(t.from.directory), err, t.record.Next.UTC().Format(time.DateTime)))
+	what := "obtained"
+	if t.cert != nil {
+		what = "renewed"
+	}
+	k.o.Log("error", fmt.Sprintf("certificate for %s could not be %s from %s: %s; next try at %s UTC%s",
+		&t.order, what, hostOf(t.from.directory), t.record.Error, t.record.Next.UTC().Format(time.DateTime), t.outlook()))
+}
+
+// outlook says until when the certificate that there is will do.
+func (t *task) outlook() string {
+	if t.cert == nil {
+		return ""
+	}
+	return "; the one that is served is" + strings.TrimPrefix(until(t.cert), ",")
 }
 
 // backOff is how long to wait after the nth failure in a row. Proofs that fail

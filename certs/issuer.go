@@ -75,8 +75,7 @@ func (i *issuer) issue(ctx context.Context, r request) ([]byte, error) {
 		ctx = renewal{ctx, r.replaces}
 	}
 	issued, err := made.Issue(ctx, csr)
-	var problem acme.Problem
-	if from := &r.order.from; from.preferred && from.profile != "" && errors.As(err, &problem) && strings.HasSuffix(problem.Type, ":invalidProfile") {
+	if from := &r.order.from; err != nil && from.preferred && from.profile != "" && unknownProfile(err) {
 		made.Profile = ""
 		issued, err = made.Issue(ctx, csr)
 	}
@@ -386,6 +385,8 @@ func classify(err error) trouble {
 	switch {
 	case errors.As(err, &storage):
 		return unkept
+	case unknownProfile(err):
+		return refused
 	case errors.As(err, &problem):
 		switch problem.Type {
 		case acme.ProblemTypeRateLimited:

@@ -322,7 +322,7 @@ func (k *keeper) ask(t *task) {
 	at, again, err := k.renewal(ctx, &t.order, t.cert.Leaf)
 	now := k.o.Now()
 	if err != nil {
-		k.o.Log("info", fmt.Sprintf("certificate for %s: %s does not say when to renew it: %v", &t.order, hostOf(t.from.directory), err))
+		k.o.Log("info", fmt.Sprintf("certificate for %s: %s does not say when to renew it: %s", &t.order, hostOf(t.from.directory), reason(err)))
 	} else if !at.IsZero() {
 		t.record.Renew = at
 		if early := t.renewAt(); early.Before(renewalDue(t.cert.Leaf)) && !early.After(again) {
