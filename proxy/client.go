@@ -117,7 +117,10 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 	if x.misdirected() {
 		return 421
 	}
-	if !x.setURI(req.Path) {
+	if req.Major > 1 {
+		before = x.server // the name was there first
+	}
+	if !x.setURI(req.Path, before.Level.Conf.Core.MergeSlashes) {
 		x.Logf(logInfo, "client sent invalid request while reading client request line")
 		x.uri = []byte{} // empty, but known: the request line itself was read
 		return 400
@@ -171,7 +174,7 @@ func refusedWhile(req *http1.Request, bad *http1.ParseError) string {
 }
 
 // setURI takes a request target apart.
-func (x *Exchange) setURI(target []byte) bool {
+func (x *Exchange) setURI(target []byte, merge bool) bool {
 	if len(target) == 0 { // absolute form without a path
 		target = []byte("/")
 		x.unparsedValid = false
@@ -179,7 +182,7 @@ func (x *Exchange) setURI(target []byte) bool {
 		target = x.keep("/", target)
 		x.unparsedValid = false
 	}
-	u, arena := parseURI(target, x.loc.Conf.Core.MergeSlashes, x.arena)
+	u, arena := parseURI(target, merge, x.arena)
 	x.arena = arena
 	if !u.ok {
 		return false

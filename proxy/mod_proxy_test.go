@@ -134,7 +134,7 @@ func (p *proxyTest) exchange(line string, fields ...string) (*Exchange, *testStr
 	x.method, x.keepAlive = method, true
 	x.host = []byte("example.com")
 	x.rawURI = x.Req.Path
-	if !x.setURI(x.Req.Path) {
+	if !x.setURI(x.Req.Path, true) {
 		p.t.Fatalf("%q is refused", target)
 	}
 	return x, s

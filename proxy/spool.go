@@ -212,6 +212,9 @@ func (s *spool) drain(err error) Code {
 			return s.finish(err)
 		}
 	}
+	if !warned {
+		s.logFile()
+	}
 	s.close()
 	return Abort
 }

@@ -90,8 +90,8 @@ var (
 	verifySelfSignedTop = verifyResult{19, "self-signed certificate in certificate chain"}
 	verifyNoIssuer      = verifyResult{20, "unable to get local issuer certificate"}
 	verifyUnverified    = verifyResult{21, "unable to verify the first certificate"}
-	verifyTooLong       = verifyResult{22, "certificate chain too long"}
 	verifyRevoked       = verifyResult{23, "certificate revoked"}
+	verifyPathLength    = verifyResult{25, "path length constraint exceeded"}
 	verifyPurpose       = verifyResult{26, "unsuitable certificate purpose"}
 	verifyOther         = verifyResult{1, "unspecified certificate verification error"}
 )
@@ -112,7 +112,7 @@ func (t *trust) verify(shown []*x509.Certificate, now time.Time) ([]*x509.Certif
 	if err != nil {
 		return nil, whyUnverified(err, shown, now)
 	}
-	result := verifyTooLong
+	result := verifyNoIssuer // of chains that are too long: nginx lets OpenSSL go on to this one
 	for _, chain := range chains {
 		if len(chain)-2 > t.depth {
 			continue
@@ -143,7 +143,7 @@ func whyUnverified(err error, chain []*x509.Certificate, now time.Time) verifyRe
 	case x509.IncompatibleUsage:
 		return verifyPurpose
 	case x509.TooManyIntermediates:
-		return verifyTooLong
+		return verifyPathLength
 	default:
 		return verifyOther
 	}

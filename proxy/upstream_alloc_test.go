@@ -55,7 +55,7 @@ func (p *proxyTest) again(t *testing.T, status int, line string, fields ...strin
 		x := newExchange(c, s, p.table)
 		x.Req, x.server, x.loc = req, p.table.Servers[0], p.table.Servers[0].Level
 		x.method, x.host, x.rawURI = "GET", req.Fields[0].Value, req.Path
-		x.setURI(req.Path)
+		x.setURI(req.Path, true)
 		x.run()
 		if x.Out.Status != status {
 			t.Error(x.Out.Status)

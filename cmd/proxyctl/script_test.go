@@ -103,6 +103,7 @@ func runScripts(t *testing.T, installed string) {
 			"await":   scriptAwait,
 
 			"certificate": scriptCertificate,
+			"revoke":      scriptRevoke,
 		},
 	})
 }

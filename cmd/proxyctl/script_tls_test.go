@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,9 +18,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// certificate NAME [ISSUER]: makes NAME.crt and NAME.key, signed by itself or by
-// a certificate made before.
+// certificate [-ca] NAME [ISSUER]: makes NAME.crt and NAME.key, signed by itself or
+// by a certificate made before. With -ca it can sign others, as one without an
+// issuer can. NAME.crt holds certificates in between, too.
 func scriptCertificate(ts *testscript.TestScript, _ bool, args []string) {
+	ca := len(args) == 1
+	if args[0] == "-ca" {
+		ca, args = true, args[1:]
+	}
 	name, issuer := args[0], args[len(args)-1]
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
@@ -27,20 +33,46 @@ func scriptCertificate(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: len(args) == 1, BasicConstraintsValid: true,
+		NotAfter: time.Now().Add(time.Hour), IsCA: ca, BasicConstraintsValid: true,
+	}
+	if ca {
+		template.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	}
 	parent, by := template, key
+	var chain []byte
 	if len(args) > 1 {
 		pair, err := tls.LoadX509KeyPair(ts.MkAbs(issuer+".crt"), ts.MkAbs(issuer+".key"))
 		ts.Check(err)
 		parent, by = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
+		if !bytes.Equal(parent.RawIssuer, parent.RawSubject) {
+			chain = []byte(ts.ReadFile(issuer + ".crt"))
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
 	ts.Check(err)
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(name+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(name+".crt"), append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), chain...), 0o644))
 	ts.Check(os.WriteFile(ts.MkAbs(name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+}
+
+// revoke ISSUER [NAME...]: makes ISSUER.crl, which revokes the certificates.
+func scriptRevoke(ts *testscript.TestScript, _ bool, args []string) {
+	load := func(name string) tls.Certificate {
+		pair, err := tls.LoadX509KeyPair(ts.MkAbs(name+".crt"), ts.MkAbs(name+".key"))
+		ts.Check(err)
+		return pair
+	}
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
+	for _, name := range args[1:] {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: load(name).Leaf.SerialNumber, RevocationTime: time.Now().Add(-time.Minute),
+		})
+	}
+	issuer := load(args[0])
+	der, err := x509.CreateRevocationList(rand.Reader, list, issuer.Leaf, issuer.PrivateKey.(*ecdsa.PrivateKey))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".crl"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644))
 }
 
 // secure speaks TLS over a connection: it sends the name, shows the certificate

@@ -43,7 +43,7 @@ func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	var raw []byte
 	if len(args) > 1 {
-		raw = []byte(wireText(ts.ReadFile(args[1])))
+		raw = []byte(h.translate(wireText(ts.ReadFile(args[1]))))
 	}
 	h.closeLater(l)
 	go func() {
