@@ -21,6 +21,7 @@ type Conf struct {
 	RealIP  realipConf
 	Index   indexConf
 	Proxy   proxyConf
+	FastCGI lent[fastcgiConf]
 
 	Referer     refererConf
 	SecureLink  secureLinkConf

@@ -77,6 +77,7 @@ type Exchange struct {
 	output   output
 	inner    innerScratch // of subrequests
 	ssi      ssiScratch
+	fastcgi  fastcgiScratch
 	userid   useridScratch
 	charset  charsetScratch
 	gzip     gzipScratch

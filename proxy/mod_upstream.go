@@ -355,6 +355,10 @@ func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, 
 	g := &upstreamBlock{name: u.host, noPort: u.noPort, port: u.port, place: d.End}
 	t.groups[key] = g
 	l.AtFinish(func() {
+		if !u.unix && u.port == 0 {
+			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "", "add it: "+u.host+":9000", "no port in upstream %q in %s", u.host, placeText(d.End))
+			return
+		}
 		addresses := u.resolve(l.c.opts.Offline)
 		if len(addresses) == 0 {
 			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "C022", "the name cannot be resolved now; nginx needs it when it starts",

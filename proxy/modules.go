@@ -60,6 +60,7 @@ func modules() []Module {
 
 		// content
 		proxyModule(),
+		fastcgiModule(),
 		stubStatusModule(),
 		emptyGifModule(),
 		randomIndexModule(),

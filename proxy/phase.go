@@ -334,6 +334,7 @@ func (x *Exchange) redirectToNamed(name []byte) Code {
 // countRedirect says whether the URI may change once more.
 func (x *Exchange) countRedirect(format string, what []byte) bool {
 	x.redirects++
+	x.fastcgi.done = false
 	if x.redirects <= maxRedirects {
 		return true
 	}

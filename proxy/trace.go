@@ -19,7 +19,8 @@ type Trace struct {
 	// Logs are the lines for the access logs.
 	Logs []string `json:"logs,omitempty"`
 
-	entered int // scripts of if blocks that ran
+	entered int      // scripts of if blocks that ran
+	params  []string // of the request that is built, where there is no head
 }
 
 // TraceStep is one decision.
@@ -37,7 +38,7 @@ type TracePass struct {
 	Upstream string   `json:"upstream"` // as the configuration names it
 	Server   string   `json:"server"`   // its address, chosen as for a real request
 	TLS      bool     `json:"tls"`
-	Head     []string `json:"head"` // lines
+	Head     []string `json:"head"` // lines; for FastCGI and its like "NAME=value" each
 }
 
 func (t *Trace) step(what string, at parser.Range, format string, a ...any) *TraceStep {
@@ -240,9 +241,11 @@ func (t *Trace) logged(level logLevel, text string) {
 func (t *Trace) passed(x *Exchange) {
 	u := &x.upstream
 	p := &TracePass{Upstream: u.group.Name, Server: u.name, TLS: u.tls != nil}
-	head, _, _ := bytes.Cut(u.head, []byte("\r\n\r\n"))
-	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
-		p.Head = append(p.Head, string(line))
+	if p.Head, t.params = t.params, nil; p.Head == nil {
+		head, _, _ := bytes.Cut(u.head, []byte("\r\n\r\n"))
+		for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+			p.Head = append(p.Head, string(line))
+		}
 	}
 	t.Passed = p
 	t.step("content", x.loc.Place, "passed on to %s", u.name)

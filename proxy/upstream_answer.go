@@ -142,11 +142,13 @@ func (x *Exchange) takeAnswer() {
 			x.takeField(u.kinds[i], &u.fields[i])
 		}
 	}
-	if !a.hasServer && !c.hidden.has(&serverField) {
-		out.Server = nobody
-	}
-	if !a.hasDate && !c.hidden.has(&dateField) {
-		out.Date = nobody
+	if c.wire == wireHTTP1 || c.wire == wireHTTP2 { // applications are not asked to name themselves
+		if !a.hasServer && !c.hidden.has(&serverField) {
+			out.Server = nobody
+		}
+		if !a.hasDate && !c.hidden.has(&dateField) {
+			out.Date = nobody
+		}
 	}
 	out.Status, out.StatusLine = a.status, a.line
 	out.ContentLength = a.contentLength

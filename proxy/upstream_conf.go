@@ -32,6 +32,7 @@ type upstreamConf struct {
 	passHeaders, passBody, passTrailers      bool
 	interceptErrors, ignoreClientAbort       bool
 	forceRanges, socketKeepalive             bool
+	keepConn                                 bool // ask applications to keep connections open
 	rcvbuf, sndbuf, sendLowat                int64
 	ignore                                   uint32
 	hide, pass                               List[string]
@@ -66,6 +67,9 @@ func nextWords() []string {
 		"updating", "off", "http_502", "http_504",
 	}
 }
+
+// cgiNextWords are the words for servers that do not speak HTTP.
+func cgiNextWords() []string { return nextWords()[:11] }
 
 // The bits of ignore_headers, in the order of ignoreWords.
 const (

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"proxyctl/proxy/fastcgi"
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/http2"
 	"proxyctl/proxy/sock"
@@ -22,8 +23,9 @@ import (
 type upstreamConn struct {
 	upstreamWire
 	kind     wireKind
-	http1    *http1.ClientConn // one of the two is the wire
+	http1    *http1.ClientConn // one of the three is the wire
 	http2    *http2.ClientConn
+	fastcgi  *fastcgi.ClientConn
 	sock     *sock.Conn
 	net      net.Conn // sock, or TLS over it
 	requests int
@@ -38,6 +40,8 @@ type wireKind uint8
 const (
 	wireHTTP1 wireKind = iota
 	wireHTTP2
+	wireFastCGI
+	wireCGI // answers of CGI or HTTP without more, as those of uwsgi and SCGI
 )
 
 // upstreamWire is how requests and answers go over a connection.
@@ -51,7 +55,7 @@ type upstreamWire interface {
 	ReadResponse(req []byte, r *http1.Response, l *http1.Limits, head bool, interim func(*http1.Response)) error
 	Next() ([]byte, error)
 	ReadBody(p []byte) (int, error)
-	Buffered() bool
+	Waits() bool
 	Trailers(fields []http1.Field) ([]http1.Field, error)
 	Traffic() (in, out int64)
 	Excess() (more, chunked bool)
@@ -83,13 +87,20 @@ func dialUpstream(x *Exchange, c *upstreamConf, p *upstream.Peer) (*upstreamConn
 // speak chooses the protocol.
 func (c *upstreamConn) speak(wire wireKind) {
 	c.kind = wire
-	if wire == wireHTTP2 {
+	switch wire {
+	case wireHTTP2:
 		c.http2 = http2.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.http2
-		return
+	case wireFastCGI:
+		c.fastcgi = fastcgi.NewClientConn(c.net, c.sock)
+		c.upstreamWire = c.fastcgi
+	case wireHTTP1, wireCGI:
+		c.http1 = http1.NewClientConn(c.net, c.sock)
+		c.upstreamWire = c.http1
+		if wire == wireCGI {
+			c.http1.SetForm(http1.CGIOrHTTP)
+		}
 	}
-	c.http1 = http1.NewClientConn(c.net, c.sock)
-	c.upstreamWire = c.http1
 }
 
 // Abort wakes whoever waits for the connection. Safe from any goroutine.
@@ -151,11 +162,14 @@ func (c *upstreamConn) startTLS(config *tls.Config, timeout time.Duration) (*tls
 }
 
 // begin prepares for one exchange.
-func (c *upstreamConn) begin(u *upstreamConf, reused bool) {
+func (c *upstreamConn) begin(s *upstreamScratch, reused bool) {
 	c.reused = reused
 	c.requests++
+	if c.fastcgi != nil {
+		c.fastcgi.Set(s.conf.keepConn, s.stderr)
+	}
 	c.Begin()
-	c.SetTimeouts(u.readTimeout, u.sendTimeout)
+	c.SetTimeouts(s.conf.readTimeout, s.conf.sendTimeout)
 }
 
 func (c *upstreamConn) close() { _ = c.Close() }

@@ -125,6 +125,8 @@ func (s *upstreamScratch) poolKey() string {
 	switch {
 	case s.block.local:
 		return s.conf.key
+	case s.conf.wire == wireFastCGI:
+		return "fastcgi"
 	case s.tls != nil:
 		key = s.tls.client.key
 	}
@@ -147,7 +149,7 @@ func (x *Exchange) connect() verdict {
 				conn.close()
 				continue
 			}
-			conn.begin(u.conf, true)
+			conn.begin(u, true)
 			u.state().connect = 0
 			if !u.use(conn) {
 				return x.attemptFailed(io.EOF, "")
@@ -170,7 +172,7 @@ func (x *Exchange) connect() verdict {
 		}
 		u.state().connect = nanos() - u.since
 	}
-	conn.begin(u.conf, false)
+	conn.begin(u, false)
 	return verdict{}
 }
 
@@ -268,8 +270,11 @@ func (x *Exchange) sendRequest() (last []byte, err error) {
 	if u.conn.http2 != nil {
 		return nil, x.sendFrames()
 	}
-	if u.streaming {
+	switch {
+	case u.streaming:
 		return nil, x.sendStream(u.head)
+	case u.frame != nil:
+		return x.sendFramed()
 	}
 	head, body := u.head, []byte(nil)
 	if u.passBody {
@@ -322,6 +327,37 @@ func (x *Exchange) sendFrames() error {
 	return err
 }
 
+// sendFramed is sendRequest for a protocol that puts bodies into frames.
+func (x *Exchange) sendFramed() (last []byte, err error) {
+	u := &x.upstream
+	body := []byte(nil)
+	switch {
+	case u.passBody && x.body.file != nil:
+		if err = u.conn.Send(u.head); err == nil {
+			err = x.sendFileBody()
+		}
+		u.sentAll = err == nil
+		return nil, err
+	case u.passBody:
+		body = x.body.data
+	}
+	n, sent := len(u.head), 0
+	for {
+		piece := body[:min(len(body), joined)]
+		body = body[len(piece):]
+		out := u.frame(u.head[:n], piece, len(body) == 0)
+		u.head = out[:n] // keeps the room for the next piece
+		if len(body) == 0 {
+			u.sentAll = true
+			return out[sent:], nil
+		}
+		if err := u.conn.Send(out[sent:]); err != nil {
+			return nil, err
+		}
+		sent = n
+	}
+}
+
 // sendFileBody sends a body that did not fit in memory.
 func (x *Exchange) sendFileBody() error {
 	u := &x.upstream
@@ -329,15 +365,20 @@ func (x *Exchange) sendFileBody() error {
 	defer pieces.Put(pooled)
 	buf := *pooled
 	for offset := int64(0); offset < x.body.size; {
-		n, err := x.body.file.ReadAt(buf[:min(int64(len(buf)), x.body.size-offset)], offset)
+		room := buf[frameRoom : len(buf)-frameRoom]
+		n, err := x.body.file.ReadAt(room[:min(int64(len(room)), x.body.size-offset)], offset)
 		if n == 0 {
 			x.Logf(logCrit, "%s", SystemError("pread()", x.body.path, err))
 			return &clientError{500}
 		}
-		if err := u.conn.Send(buf[:n]); err != nil {
+		piece := room[:n]
+		offset += int64(n)
+		if u.frame != nil {
+			piece = u.frame(buf[:0], piece, offset == x.body.size)
+		}
+		if err := u.conn.Send(piece); err != nil {
 			return err
 		}
-		offset += int64(n)
 	}
 	return nil
 }
@@ -449,7 +490,7 @@ func (x *Exchange) passAnswer() Code {
 		}
 		// nginx passes full buffers on while it waits for more
 		held += int64(len(p))
-		if waits := !u.conn.Buffered() && !u.conn.Reusable() && total != u.answer.contentLength; waits && (!u.answer.buffering || held >= u.conf.buffers.Size) {
+		if u.conn.Waits() && (!u.answer.buffering || held >= u.conf.buffers.Size) {
 			held = 0
 			if x.Flush() != nil {
 				x.fail()
@@ -576,7 +617,9 @@ func (x *Exchange) refuseHead(err error) error {
 		return err
 	}
 	x.upstream.action = readingHead
-	x.logUpstream(logError, "%s", refused.Reason)
+	if refused.Reason != "" { // else it has been logged
+		x.logUpstream(logError, "%s", refused.Reason)
+	}
 	return errInvalidHead
 }
 

@@ -54,6 +54,58 @@ func setPass(of func(*Conf) *upstreamConf, serve Handler, read func(*Level, *par
 	}
 }
 
+// plainTarget reads a target that is nothing but an address. scheme is what logs
+// call it by.
+func plainTarget(scheme string) func(*Level, *parser.Directive, *passTarget) error {
+	return func(l *Level, d *parser.Directive, t *passTarget) error {
+		t.vars = passVars{scheme: []byte(scheme)}
+		return l.addressTarget(d, t, t.url)
+	}
+}
+
+// addressTarget finds the group of an address.
+func (l *Level) addressTarget(d *parser.Directive, t *passTarget, address string) error {
+	u, problem := parseUpstreamURL(address, 0, false)
+	if problem != "" {
+		return sayAt(d.Args[0], "", "an address: 127.0.0.1:9000, unix:/path, or the name of an upstream", "%s in upstream %q", problem, address)
+	}
+	var err error
+	t.group, err = l.passGroup(d, &u)
+	return err
+}
+
+// evalAddress takes an address apart that variables gave.
+func (x *Exchange) evalAddress(text string, vars passVars, url *upstreamURL) bool {
+	u, problem := parseUpstreamURL(text, 0, false)
+	if problem != "" {
+		x.Logf(logError, "%s in upstream %q", problem, text)
+		return false
+	}
+	vars.dynamic = true
+	x.upstream.vars, *url = vars, u
+	return true
+}
+
+// lent is the conf of a module that few levels have anything to say about: a
+// level shares its parent's until it writes to it.
+type lent[T any] struct {
+	conf  *T
+	owner *Conf
+}
+
+// own gives what c may write to.
+func (s *lent[T]) own(c *Conf) *T {
+	if s.owner != c {
+		own := *s.conf
+		s.conf, s.owner = &own, c
+	}
+	return s.conf
+}
+
+// changed says whether c has to be finished: it is the first level, or has
+// something of its own.
+func (s *lent[T]) changed(c *Conf) bool { return s.owner == nil || s.owner == c }
+
 // beginPass begins a pass under c.
 func (x *Exchange) beginPass(c *upstreamConf) (*upstreamScratch, Code) {
 	if c.target == nil { // an if block that matched later took over, and passes nothing on
@@ -104,6 +156,10 @@ func (x *Exchange) findGroup(url *upstreamURL) Code {
 	if g != nil {
 		u.block, u.group = g, g.group.Load()
 		return OK
+	}
+	if !url.unix && url.port == 0 {
+		x.Logf(logError, "no port in upstream %q", url.host)
+		return 500
 	}
 	addresses := []peerAddress{}
 	if url.unix || url.addr.IsValid() {

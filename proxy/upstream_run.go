@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"proxyctl/proxy/fastcgi"
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/http2"
 	"proxyctl/proxy/upstream"
@@ -52,6 +53,7 @@ type upstreamScratch struct {
 	// the answer
 	answer   upstreamAnswer
 	rewriter answerRewriter // nil for none
+	stderr   fastcgi.Log    // gets what applications say about themselves
 	limits   http1.Limits
 	response http1.Response // its slices are in the buffer of the connection
 	fields   []http1.Field  // as received
@@ -93,7 +95,7 @@ func (s *upstreamScratch) begin(c *upstreamConf) {
 	s.begun, s.conf, s.name = true, c, ""
 	s.block, s.group, s.peer, s.conn, s.tls = nil, nil, nil, nil, nil
 	s.sent, s.sentAll, s.streaming, s.fresh = false, false, false, false
-	s.setBody, s.passBody, s.frame, s.rewriter = nil, c.passBody, nil, nil
+	s.setBody, s.passBody, s.frame, s.rewriter, s.stderr = nil, c.passBody, nil, nil, nil
 	s.chunked, s.bodyLength, s.isHead = false, -1, false
 	s.answer = upstreamAnswer{}
 	s.session, s.cookieAt = nil, 0
@@ -464,7 +466,7 @@ func (x *Exchange) takeResponse() verdict {
 	}
 	x.takeAnswer()
 	if a.status == 101 {
-		if _, asked := x.Header(http1.Upgrade); asked {
+		if _, asked := x.Header(http1.Upgrade); asked && u.conn.http1 != nil {
 			return verdict{code: x.switchProtocols()}
 		}
 		x.refuseUpgrade()

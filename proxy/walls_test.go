@@ -18,9 +18,10 @@ func TestImports(t *testing.T) {
 		"proxyctl/cmd/proxyctl/verify": {"proxyctl/parser", "proxyctl/proxy"},
 
 		"proxyctl/cmd/proxyctl":   {"proxyctl/parser", "proxyctl/proxy", "proxyctl/certs", "proxyctl/cmd/proxyctl/verify"},
-		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver", "proxyctl/proxy/cache"},
+		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/fastcgi", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver", "proxyctl/proxy/cache"},
 		"proxyctl/proxy/http1":    {"proxyctl/proxy/sock"},
 		"proxyctl/proxy/http2":    {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},
+		"proxyctl/proxy/fastcgi":  {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},
 		"proxyctl/proxy/sock":     nil,
 		"proxyctl/proxy/upstream": nil,
 		"proxyctl/proxy/match":    nil,

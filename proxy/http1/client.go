@@ -25,6 +25,7 @@ type ClientConn struct {
 	floor      int    // where the head ends, which stays while the body is read
 	spare      *input // takes the body after a head that left little room
 
+	form       Form
 	body       bodyState
 	left       int64
 	chunked    Chunked
@@ -48,6 +49,20 @@ func (e *Error) Unwrap() error { return e.Err }
 func NewClientConn(nc net.Conn, s *sock.Conn) *ClientConn {
 	return &ClientConn{nc: nc, sock: s, raw: net.Conn(s) == nc && s.Raw()}
 }
+
+// Form is how the head of an answer is written.
+type Form uint8
+
+// The forms.
+const (
+	HTTP       Form = iota
+	CGI             // of CGI: no status line, and no framing but Content-Length
+	CGIOrHTTP       // of CGI, with or without the status line of HTTP
+	CGIEndless      // of CGI, with a body that goes on to the end of the connection
+)
+
+// SetForm says how answers are written.
+func (c *ClientConn) SetForm(f Form) { c.form = f }
 
 // Begin prepares for a request: what a kept connection read before is gone.
 func (c *ClientConn) Begin() {
@@ -112,7 +127,7 @@ func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool,
 		c.buf = c.in.data[:]
 	}
 	for interims := 0; ; {
-		n, err := r.Parse(c.buf[c.start:c.end], l)
+		n, err := c.parse(r, l)
 		switch {
 		case len(req) > 0 || errors.Is(err, ErrMore):
 			if err := c.moreHead(req, l); err != nil {
@@ -136,6 +151,15 @@ func (c *ClientConn) ReadResponse(req []byte, r *Response, l *Limits, head bool,
 			interim(r)
 		}
 	}
+}
+
+// parse reads a head from what has arrived.
+func (c *ClientConn) parse(r *Response, l *Limits) (int, error) {
+	b := c.buf[c.start:c.end]
+	if c.form == HTTP {
+		return r.Parse(b, l)
+	}
+	return r.ParseCGI(b, l, c.form == CGIOrHTTP)
 }
 
 // moreHead reads more of a head, after sending req if there is one.
@@ -187,11 +211,13 @@ func ended(n int, err error) error {
 
 // frame decides how the body ends (RFC 9112, section 6.3).
 func (c *ClientConn) frame(r *Response, head bool) {
-	c.persistent = r.Persistent()
+	c.persistent = r.Persistent() && c.form == HTTP
 	c.body, c.left = noBody, 0
 	switch {
+	case c.form == CGIEndless:
+		c.body = endlessBody
 	case head || r.Status == 204 || r.Status == 304 || r.Status == 101:
-	case r.Chunked:
+	case r.Chunked && c.form == HTTP:
 		c.body = chunkedBody
 		c.chunked.Reset()
 		if r.Minor == 0 { // RFC 9112, section 6.1
@@ -253,8 +279,8 @@ func (c *ClientConn) Excess() (more, chunked bool) {
 	return c.body == noBody && c.start < c.end, c.chunked.Done()
 }
 
-// Buffered says whether bytes of the body have arrived already.
-func (c *ClientConn) Buffered() bool { return c.body != noBody && c.start < c.end }
+// Waits says whether Next would wait for the server.
+func (c *ClientConn) Waits() bool { return c.body != noBody && c.start == c.end }
 
 // ReadBody reads decoded body bytes into p. Errors are those of Next.
 func (c *ClientConn) ReadBody(p []byte) (int, error) {
@@ -349,6 +375,9 @@ func (c *ClientConn) Trailers(fields []Field) ([]Field, error) { return c.chunke
 func (c *ClientConn) Reusable() bool {
 	return c.persistent && c.body == noBody && c.start == c.end && !c.sock.Aborted()
 }
+
+// Pending is how much has been read that nobody has asked for yet.
+func (c *ClientConn) Pending() int { return c.end - c.start }
 
 // Rest gives the buffers back while the connection is kept.
 func (c *ClientConn) Rest() {

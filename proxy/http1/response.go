@@ -36,7 +36,11 @@ func (r *Response) Parse(b []byte, l *Limits) (int, error) {
 	if !r.parseLine(trimCR(b[:end])) {
 		return 0, refuse(502, "upstream sent no valid HTTP/1.0 header")
 	}
-	at := end + 1
+	return r.parseFields(b, end+1, l)
+}
+
+// parseFields reads the fields that begin at b[at], and the empty line.
+func (r *Response) parseFields(b []byte, at int, l *Limits) (int, error) {
 	for {
 		end := bytes.IndexByte(b[at:], '\n')
 		if end < 0 {

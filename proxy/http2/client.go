@@ -346,8 +346,12 @@ func (c *ClientConn) ReadBody(p []byte) (int, error) {
 	return n, err
 }
 
-// Buffered says whether bytes of the body have arrived already.
-func (c *ClientConn) Buffered() bool { return c.stream.chunk > 0 && c.start < c.end }
+// Waits says whether Next would wait for the server, other than for the end of
+// a body that has arrived.
+func (c *ClientConn) Waits() bool {
+	s := &c.stream
+	return !s.ended && s.left != 0 && (s.chunk == 0 || c.start == c.end)
+}
 
 // Trailers appends the fields after the body to fields.
 func (c *ClientConn) Trailers(fields []http1.Field) ([]http1.Field, error) {

@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"proxyctl/parser"
+	"proxyctl/proxy/http1"
+)
+
+// The parameters of CGI: what fastcgi_param and its like say, and the fields of
+// the client as HTTP_NAME.
+
+// passParam is one parameter.
+type passParam struct {
+	name       string
+	value      *Value
+	ifNotEmpty bool
+}
+
+// passParams is what a level passes on, compiled.
+type passParams struct {
+	list []passParam
+	own  []string // the fields whose parameters the configuration sets: "x_name"
+}
+
+// paramRow makes the row of the directive that sets a parameter.
+func paramRow(prefix string, list func(*Conf) *List[passParam]) Command {
+	c := Command{
+		Name: prefix + "_param", In: inHTTPLevels, Args: "2,3", Repeat: true, Syntax: "parameter value [if_not_empty]",
+		Doc: "Sets a parameter of the request that is passed on.",
+	}
+	c.Set = func(l *Level, d *parser.Directive) error {
+		p := passParam{name: d.Args[0].Value}
+		var err error
+		if p.value, err = l.value(d.Args[1].Value); err != nil {
+			return err
+		}
+		if len(d.Args) == 3 {
+			if d.Args[2].Value != "if_not_empty" {
+				return sayAt(d.Args[2], "", `the only parameter is "if_not_empty"`, "invalid parameter %q", d.Args[2].Value)
+			}
+			p.ifNotEmpty = true
+		}
+		list(l.Conf).Add(l, p)
+		return nil
+	}
+	return c
+}
+
+// compileParams makes what is passed on of the parameters of a level. Without
+// one of its own, HTTP_HOST is the host that the request was routed by.
+func (l *Level) compileParams(list []passParam) (*passParams, error) {
+	const host, field = "HTTP_HOST", "HTTP_"
+	p := &passParams{}
+	hasHost := false
+	for _, param := range list {
+		hasHost = hasHost || strings.EqualFold(param.name, host)
+		if name, ok := strings.CutPrefix(param.name, field); ok && name != "" {
+			p.own = append(p.own, lower(name))
+			if text, static := param.value.Static(); static && text == "" { // the field is not passed on at all
+				continue
+			}
+		}
+		p.list = append(p.list, param)
+	}
+	if hasHost {
+		return p, nil
+	}
+	v, err := l.value("$host$is_request_port$request_port")
+	p.list = append(p.list, passParam{name: host, value: v, ifNotEmpty: true})
+	p.own = append(p.own, "host")
+	return p, err
+}
+
+// appendPair appends a parameter in the way of a protocol.
+type appendPair func(dst, name, value []byte) []byte
+
+// appendParams appends the parameters of the request.
+func (x *Exchange) appendParams(dst []byte, p *passParams, pair appendPair) []byte {
+	for i := range p.list {
+		param := &p.list[i]
+		v := param.value.Append(x.borrow(), x)
+		if len(v) > 0 || !param.ifNotEmpty {
+			dst = x.appendParam(dst, append(x.borrow(), param.name...), v, pair)
+		}
+		x.giveBack(v)
+	}
+	if x.upstream.conf.passHeaders {
+		for i := range x.Req.Fields {
+			dst = x.appendFieldParam(dst, p, i, pair)
+		}
+	}
+	return dst
+}
+
+// appendParam appends a parameter whose name is in borrowed memory.
+//
+// Unlike nginx, no value holds NUL, which ends strings in SCGI and in many
+// applications. The ends of lines mean nothing here and stay.
+func (x *Exchange) appendParam(dst, name, value []byte, pair appendPair) []byte {
+	for i, c := range value {
+		if c == 0 {
+			value[i] = ' '
+		}
+	}
+	dst = pair(dst, name, value)
+	if x.trace != nil {
+		x.trace.params = append(x.trace.params, string(name)+"="+string(value))
+	}
+	x.giveBack(name)
+	return dst
+}
+
+// appendFieldParam appends a field of the client as a parameter, together with
+// the later ones of its name, unless it belongs to an earlier one.
+func (x *Exchange) appendFieldParam(dst []byte, p *passParams, at int, pair appendPair) []byte {
+	fields := x.Req.Fields
+	f := &fields[at]
+	for i := range at {
+		if sameField(&fields[i], f) {
+			return dst
+		}
+	}
+	// Unlike nginx, which lets a client set HTTP_PROXY of CGI programs.
+	if f.ID == http1.Proxy {
+		return dst
+	}
+	for _, name := range p.own {
+		if spelled(f.Name, name) {
+			return dst
+		}
+	}
+	separator := ", "
+	if f.ID == http1.Cookie {
+		separator = "; "
+	}
+	value := append(x.borrow(), f.Value...)
+	for i := at + 1; i < len(fields); i++ {
+		if sameField(&fields[i], f) {
+			value = append(append(value, separator...), fields[i].Value...)
+		}
+	}
+	dst = x.appendParam(dst, appendFieldName(x.borrow(), f.Name), value, pair)
+	x.giveBack(value)
+	return dst
+}
+
+// appendFieldName appends the parameter's name of a field.
+func appendFieldName(dst, name []byte) []byte {
+	dst = append(dst, "HTTP_"...)
+	for _, c := range name {
+		switch {
+		case c >= 'a' && c <= 'z':
+			c &^= 0x20
+		case c == '-':
+			c = '_'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// sameField says whether two fields have one name.
+func sameField(a, b *http1.Field) bool {
+	if a.ID != b.ID || len(a.Name) != len(b.Name) {
+		return false
+	}
+	return a.ID != http1.Other || bytes.EqualFold(a.Name, b.Name)
+}
