@@ -18,6 +18,7 @@ type ClientConn struct {
 	sock    *sock.Conn
 	rest    int64 // of the body as announced; -1: not announced
 	surplus bool  // more came
+	broken  bool  // the answer has been refused
 }
 
 // NewClientConn makes the client's side of nc, s or a connection over it.
@@ -36,13 +37,14 @@ func (c *ClientConn) Set(keep bool, log Log) { c.records.keep, c.records.log = k
 func (c *ClientConn) Begin() {
 	c.ClientConn.Begin()
 	c.records.begin()
-	c.rest, c.surplus = 0, false
+	c.rest, c.surplus, c.broken = 0, false, false
 }
 
 // ReadResponse is that of http1.ClientConn.
 func (c *ClientConn) ReadResponse(req []byte, r *http1.Response, l *http1.Limits, head bool, interim func(*http1.Response)) error {
 	err := c.ClientConn.ReadResponse(req, r, l, head, interim)
 	s := c.records
+	c.broken = true
 	switch {
 	case s.refused >= 0 && (err != nil || s.refused < s.out-int64(c.Pending())):
 		return errCaught
@@ -53,6 +55,7 @@ func (c *ClientConn) ReadResponse(req []byte, r *http1.Response, l *http1.Limits
 	case err != nil:
 		return err //nolint:wrapcheck // it is the wire's own
 	}
+	c.broken = false
 	c.rest = r.ContentLength
 	if head || r.Status == 204 || r.Status == 304 {
 		c.rest = 0
@@ -105,6 +108,7 @@ func (c *ClientConn) counted(n int, err error) (int, error) {
 	if c.rest >= 0 {
 		c.rest -= int64(n)
 	}
+	c.broken = err != nil && !errors.Is(err, io.EOF)
 	return n, err
 }
 
@@ -118,11 +122,11 @@ func (c *ClientConn) Traffic() (in, out int64) { return c.records.in, c.BytesOut
 // leave the connection open, and nothing came behind it.
 func (c *ClientConn) Reusable() bool {
 	r := c.records
-	return r.keep && r.requestOver && !r.more && !c.surplus && c.Pending() == 0 && !c.sock.Aborted()
+	return r.keep && r.requestOver && !r.more && !c.surplus && !c.broken && c.Pending() == 0 && !c.sock.Aborted()
 }
 
 // Waits says whether Next would wait for the application.
-func (c *ClientConn) Waits() bool { return !c.records.over() && c.ClientConn.Waits() }
+func (c *ClientConn) Waits() bool { return !c.records.requestOver && c.ClientConn.Waits() }
 
 // Rest lets go of the request while the connection is kept.
 func (c *ClientConn) Rest() {

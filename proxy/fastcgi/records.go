@@ -22,7 +22,7 @@ type Log interface {
 type records struct {
 	net.Conn
 	log  Log
-	keep bool // the end of the request counts, not that of its output
+	keep bool // the connection outlives the request
 
 	header  [headerSize]byte
 	have    int // bytes of header
@@ -42,7 +42,8 @@ func (r *records) begin() {
 }
 
 // Read reads output. io.EOF is the end of the request, or of the connection
-// between two records.
+// where it may end too. That the output has been closed is not enough: there are
+// applications that fail when they cannot send the end of the request.
 func (r *records) Read(p []byte) (int, error) {
 	for {
 		if r.fault != nil {
@@ -66,7 +67,7 @@ func (r *records) Read(p []byte) (int, error) {
 // closed tells an end of the connection that may be that of an answer from one
 // that is not. Unlike nginx, which takes the middle of a record for one.
 func (r *records) closed(err error) error {
-	if errors.Is(err, io.EOF) && r.in > 0 && (r.keep || r.have > 0) {
+	if errors.Is(err, io.EOF) && r.in > 0 && (r.keep && !r.outputOver || r.have > 0) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -77,7 +78,7 @@ func (r *records) decode(p []byte) (n int, err error) {
 	for at := 0; at < len(p); {
 		rest := p[at:]
 		switch {
-		case r.over():
+		case r.requestOver:
 			r.more = true
 			return n, io.EOF
 		case r.have < headerSize:
@@ -110,15 +111,10 @@ func (r *records) decode(p []byte) (n int, err error) {
 			r.finished()
 		}
 	}
-	if r.over() {
+	if r.requestOver {
 		return n, io.EOF
 	}
 	return n, nil
-}
-
-// over says whether nothing of interest can follow.
-func (r *records) over() bool {
-	return r.requestOver || r.outputOver && !r.keep
 }
 
 // opened looks at a header.

@@ -530,7 +530,7 @@ func TestBodyLength(t *testing.T) {
 	p.want("1 HEADERS :status=200", fmt.Sprintf("1 DATA %q end", "GET / HTTP/2.0 "+ErrLong.Error()), "1 RST_STREAM NO_ERROR")
 	p.request(3, false, get("/", "content-length", "5")...)
 	_ = p.WriteData(3, true, []byte("four"))
-	p.want("3 HEADERS :status=200", fmt.Sprintf("3 DATA %q end", "GET / HTTP/2.0 four"+ErrShort.Error()))
+	p.want("3 HEADERS :status=200", fmt.Sprintf("3 DATA %q end", "GET / HTTP/2.0 "+ErrShort.Error()))
 	p.request(5, false, get("/")...)
 	p.request(5, false, "trailer", "without an end")
 	p.want("5 RST_STREAM PROTOCOL_ERROR")

@@ -259,7 +259,6 @@ func (s *Stream) arrive(p []byte, last bool) {
 		s.bodyErr = ErrLong
 	case last && declared >= 0 && s.received < declared:
 		s.bodyErr = ErrShort
-		s.body = append(s.body, p...)
 	default:
 		s.body = append(s.body, p...)
 	}
@@ -325,7 +324,8 @@ func (s *Stream) Discard() {
 	s.conn.mu.Unlock()
 }
 
-// ReadBody reads bytes of the body; io.EOF at its end.
+// ReadBody reads bytes of the body; io.EOF comes with the last of them. What the
+// client sent before a mistake in its framing is not worth reading.
 func (s *Stream) ReadBody(p []byte) (int, error) {
 	c := s.conn
 	c.mu.Lock()
@@ -333,13 +333,16 @@ func (s *Stream) ReadBody(p []byte) (int, error) {
 	until := int64(0)
 	for {
 		switch {
+		case s.bodyErr != nil:
+			return 0, s.bodyErr
 		case s.bodyAt < len(s.body):
 			n := copy(p, s.body[s.bodyAt:])
 			s.bodyAt += n
 			s.used()
+			if s.inClosed && s.bodyAt == len(s.body) {
+				return n, io.EOF
+			}
 			return n, nil
-		case s.bodyErr != nil:
-			return 0, s.bodyErr
 		case s.inClosed:
 			return 0, io.EOF
 		case s.dead:
