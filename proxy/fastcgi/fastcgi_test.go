@@ -72,7 +72,7 @@ func TestAnswers(t *testing.T) {
 		{"closed", record(typeStdout, 0, ok+"body"), false, "body", "", false},
 		{"closed in a kept one", record(typeStdout, 0, ok+"body"), true, "body: unexpected EOF", "", false},
 		{"closed before the end", record(typeStdout, 0, ok+"body") + over[:8], true, "body", "", false},
-		{"closed in a record", record(typeStdout, 0, ok + "body")[:30], false, "body: unexpected EOF", "", false},
+		{"closed in a record", record(typeStdout, 0, ok+"body")[:30], false, "body: unexpected EOF", "", false},
 		{"closed in padding", strings.TrimSuffix(record(typeStdout, 4, ok+"body"), "p"), false, "body: unexpected EOF", "", false},
 		{"more behind", record(typeStdout, 0, ok+"body") + over + "x", true, "body", "", false},
 		{"nothing", "", false, "head: EOF", "", false},
