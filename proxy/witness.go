@@ -161,7 +161,7 @@ func (w *witnesses) server(s *Server, full bool) {
 			x.Why, x.Place, x.Base = "server", linePlace(s.Place), true
 			w.add(x)
 		}
-		w.level(s.Level, to)
+		w.level(s.Level, to, nil)
 	}
 }
 
@@ -182,18 +182,18 @@ func (w *witnesses) hosts(n serverName) []string {
 		return []string{text[1:], "www" + text}
 	case strings.HasSuffix(text, ".*"):
 		return []string{text[:len(text)-1] + "example", text[:len(text)-1] + "a.b"}
-	case strings.ContainsAny(text, "/_$ "):
+	case strings.ContainsAny(text, "/_$: "):
 		return nil
 	default:
 		return []string{text, strings.ToUpper(text) + ":8080", "www." + text}
 	}
 }
 
-// level asks for the locations of a level.
-func (w *witnesses) level(level *Location, to Witness) {
+// level asks for the locations of a level, whose URIs match what it is within.
+func (w *witnesses) level(level *Location, to Witness, within []patternKey) {
 	var before []*Location // expressions that are asked first
 	for _, n := range level.nested {
-		targets := w.targets(n, before)
+		targets := w.targets(n, before, within)
 		for i, target := range targets {
 			x := to
 			x.Why, x.Place, x.Target, x.Base = locationTitle(n), linePlace(n.Place), target, i == 0
@@ -206,12 +206,12 @@ func (w *witnesses) level(level *Location, to Witness) {
 			before = append(before, n)
 		}
 		w.files(n, to)
-		w.level(n, to)
+		w.level(n, to, inside(n, within))
 	}
 }
 
 // targets gives URIs for a location, the plainest first, then its neighbours.
-func (w *witnesses) targets(n *Location, before []*Location) []string {
+func (w *witnesses) targets(n *Location, before []*Location, within []patternKey) []string {
 	name := string(n.escapedName)
 	switch n.Kind {
 	case ExactLocation:
@@ -228,8 +228,9 @@ func (w *witnesses) targets(n *Location, before []*Location) []string {
 		}
 		return append(list, swapCase(name))
 	case RegexLocation:
-		match := w.syntaxes(expression(n.regex.String(), n.regex.caseless), expression("^/", false))
-		if len(match) < 2 {
+		keys := append([]patternKey{expression(n.regex.String(), n.regex.caseless), expression("^/", false)}, within...)
+		match := w.syntaxes(keys...)
+		if len(match) < len(keys) {
 			return nil
 		}
 		var avoid []*pcre.Syntax
@@ -246,6 +247,18 @@ func (w *witnesses) targets(n *Location, before []*Location) []string {
 	case NamedLocation, Nameless:
 	}
 	return nil
+}
+
+// inside gives what a URI must match to come into a location at all.
+func inside(n *Location, within []patternKey) []patternKey {
+	switch n.Kind {
+	case PrefixLocation, NoRegexLocation:
+		return []patternKey{expression("^"+quoteLiteral(n.Name), false)}
+	case RegexLocation:
+		return append(slices.Clone(within), expression(n.regex.String(), n.regex.caseless))
+	case ExactLocation, NamedLocation, Nameless:
+	}
+	return within
 }
 
 func swapCase(s string) string {
@@ -306,3 +319,6 @@ func (t *Table) Blocks() []BlockInfo {
 	}
 	return out
 }
+
+// EscapedTarget writes a decoded path as a client would send it.
+func EscapedTarget(path string) string { return escapeTarget(path) }

@@ -3,10 +3,12 @@ package verify
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http/httputil"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +30,7 @@ type backends struct {
 	script  script
 	seen    []upstreamRequest
 	stopped bool
+	linger  time.Duration // how long what goes on beside answers may take to begin
 }
 
 // upstreamRequest is what an upstream got.
@@ -142,6 +145,7 @@ func (b *backends) begin(s script) {
 // take gives what was seen, when requests that go on beside the answer have
 // ended too.
 func (b *backends) take() []upstreamRequest {
+	time.Sleep(b.linger)
 	late := time.AfterFunc(timeToSettle, func() { b.idle.Broadcast() })
 	defer late.Stop()
 	end := time.Now().Add(timeToSettle)
@@ -153,7 +157,10 @@ func (b *backends) take() []upstreamRequest {
 	return b.seen
 }
 
-const timeToSettle = 300 * time.Millisecond
+const (
+	timeToSettle = 300 * time.Millisecond
+	timeToBegin  = 30 * time.Millisecond // of copies of requests
+)
 
 func (b *backends) connection(c net.Conn, name string) {
 	defer func() {
@@ -211,7 +218,7 @@ func (b *backends) exchange(c net.Conn, in *bufio.Reader, name string) bool {
 		head.WriteString(line)
 	}
 	text := head.String()
-	body, err := readRequestBody(text, in)
+	body, err := b.body(c, text, in)
 	s := b.saw(upstreamRequest{name, text, body})
 	if err != nil {
 		return false
@@ -231,6 +238,24 @@ func (b *backends) saw(r upstreamRequest) script {
 		b.seen = append(b.seen, r)
 	}
 	return b.script
+}
+
+// bodyMissing stands for a body that was announced and did not come.
+const bodyMissing = "(announced, and not sent)"
+
+// body reads the body of a request. nginx announces one for some subrequests
+// that have none: those are not waited for.
+func (b *backends) body(c net.Conn, head string, in *bufio.Reader) (string, error) {
+	if !strings.HasPrefix(head, "GET ") && !strings.HasPrefix(head, "HEAD ") {
+		return readRequestBody(head, in)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(timeToSettle / 2))
+	body, err := readRequestBody(head, in)
+	_ = c.SetReadDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) && body == "" {
+		return bodyMissing, nil
+	}
+	return body, err
 }
 
 func readRequestBody(head string, in *bufio.Reader) (string, error) {

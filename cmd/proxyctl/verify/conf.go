@@ -203,6 +203,8 @@ func (r *rewriter) directive(d *parser.Directive, f *frame) []*parser.Directive 
 	case name == "resolver":
 		d.Args = slices.DeleteFunc(d.Args, func(a parser.Arg) bool { return !strings.Contains(a.Value, "=") })
 		d.Args = slices.Insert(d.Args, 0, parser.Arg{Value: "127.0.0.1"})
+	case name == "mirror" && d.Args[0].Value != "off":
+		r.backends.linger = timeToBegin
 	case name == "proxy_pass":
 		return r.proxyPass(d, f)
 	case strings.HasSuffix(name, "_pass") && name != "auth_request":

@@ -14,18 +14,20 @@ type change struct {
 	since string
 	what  string // prefix of difference.what
 	text  string
-	is    func(d *difference) bool // nil: all of them
+	is    func(r *request, d *difference) bool // nil: all of them
 }
 
 func changes() []change {
-	is := func(want, got string) func(d *difference) bool {
-		return func(d *difference) bool { return d.want == want && d.got == got }
-	}
 	return []change{
-		{"1.29.7", "upstream version", "requests to upstreams are HTTP/1.1 by default, not HTTP/1.0", func(d *difference) bool { return d.want == "HTTP/1.0" }},
-		{"1.31.0", "status", "CONNECT is answered with 405 instead of 400", is("HTTP/1.1 400 Bad Request", "HTTP/1.1 405 Not Allowed")},
-		{"1.31.4", "upstream field order", "Host comes first, also where proxy_set_header does not name it", func(d *difference) bool { return strings.HasPrefix(d.got, "Host, ") }},
-		{"1.29.7", "upstream field Connection", "connections to upstreams are kept by default: no \"Connection: close\"", func(d *difference) bool { return d.how == "missing" }},
+		{"1.29.7", "upstream version", "requests to upstreams are HTTP/1.1 by default, not HTTP/1.0", func(_ *request, d *difference) bool { return d.want == "HTTP/1.0" }},
+		{"1.23.4", "TLS version", "TLSv1.3 is on by default", func(_ *request, d *difference) bool { return strings.HasPrefix(d.want, "TLS 1.2") }},
+		{"1.25.1", "status", "HTTP/1.1 is spoken too where \"listen http2\" has no ssl", func(r *request, d *difference) bool {
+			return r.To.HTTP2 && !r.To.TLS && !strings.HasPrefix(d.want, "HTTP/")
+		}},
+		{"1.31.4", "upstream field Host", "requests to upstreams by HTTP/1.1 always have a Host", func(_ *request, d *difference) bool { return d.how == "added" }},
+		{"1.31.0", "status", "CONNECT is answered with 405 instead of 400", func(r *request, _ *difference) bool { return r.Method == "CONNECT" }},
+		{"1.31.4", "upstream field order", "Host comes first, also where proxy_set_header does not name it", func(_ *request, d *difference) bool { return strings.HasPrefix(d.got, "Host, ") }},
+		{"1.29.7", "upstream field Connection", "connections to upstreams are kept by default: no \"Connection: close\"", func(_ *request, d *difference) bool { return d.how == "missing" }},
 	}
 }
 
@@ -33,20 +35,22 @@ func changes() []change {
 func stricter(r *request, d *difference) string {
 	refused := strings.Contains(d.got, " 400 ") || d.what == "upstream requests" && d.got == "(none)"
 	switch {
-	case r.what == "HTTP/0.9" && refused:
+	case r.what == whatOld:
 		return "HTTP/0.9 is not served"
 	case r.what == "a field without a colon" && refused:
 		return "a field without a colon is refused: two servers may see different fields"
-	case r.script == scriptGarbage && (strings.Contains(d.got, " 502 ") || d.what == "upstream requests"):
+	case d.what == whatLength:
+		return "subrequests without a body do not announce its length: upstreams would wait for it"
+	case r.script == scriptGarbage:
 		return "an upstream that does not answer in HTTP is a bad one: nginx takes its words for HTTP/0.9"
 	}
 	return ""
 }
 
 // knownChange finds the version since which nginx itself does what we do.
-func knownChange(d *difference, version string) *change {
+func knownChange(r *request, d *difference, version string) *change {
 	for _, c := range changes() {
-		if strings.HasPrefix(d.what, c.what) && older(version, c.since) && (c.is == nil || c.is(d)) {
+		if strings.HasPrefix(d.what, c.what) && older(version, c.since) && (c.is == nil || c.is(r, d)) {
 			return &c
 		}
 	}

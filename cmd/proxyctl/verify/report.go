@@ -13,12 +13,14 @@ import (
 
 // Report is what was found. Its JSON form is stable: fields may be added.
 type Report struct {
-	Nginx    string   `json:"nginx"`
-	Version  string   `json:"version"`
-	Compared int      `json:"compared"`          // requests that both answered
-	Skipped  int      `json:"skipped,omitempty"` // for lack of time
-	Unstable int      `json:"unstable,omitempty"`
-	Log      *LogInfo `json:"log,omitempty"`
+	Nginx    string `json:"nginx"`
+	Version  string `json:"version"`
+	Compared int    `json:"compared"`          // requests that both answered
+	Skipped  int    `json:"skipped,omitempty"` // for lack of time
+	Unstable int    `json:"unstable,omitempty"`
+	// UnstableWhat says in what nginx differs from itself, shortened.
+	UnstableWhat []string `json:"unstableWhat,omitempty"`
+	Log          *LogInfo `json:"log,omitempty"`
 	// Differences are what this server does otherwise, Changes what newer
 	// versions of nginx do otherwise too.
 	Differences []Finding   `json:"differences"`
@@ -78,15 +80,22 @@ func (c *comparison) describe(found map[int][]difference, answers []*answer) {
 	for i, req := range c.requests {
 		for _, d := range found[i] {
 			why := stricter(req, &d)
-			key := why + d.key()
-			if why != "" {
+			key := d.key()
+			change := knownChange(req, &d, c.Version)
+			switch {
+			case why != "":
 				key = why
+			case change != nil:
+				key = change.text
 			}
 			f := classes[key]
 			if f == nil {
 				f = c.finding(req, &d)
-				if why != "" {
-					f.Note, f.Since, f.stricter = why, "", true
+				switch {
+				case why != "":
+					f.Note, f.stricter = why, true
+				case change != nil:
+					f.Since, f.Note = change.since, change.text
 				}
 				classes[key] = f
 				order = append(order, key)
@@ -117,9 +126,6 @@ func (c *comparison) finding(r *request, d *difference) *Finding {
 	f := &Finding{What: d.what, How: d.how, Nginx: c.shown(d.want), Here: c.shown(d.got), About: r.Why, Place: r.Place, Request: c.shown(shorten(r.wire())), Try: c.command(r)}
 	if r.what != "" {
 		f.About += "; " + r.what
-	}
-	if change := knownChange(d, c.Version); change != nil {
-		f.Since, f.Note = change.since, change.text
 	}
 	if x := c.explain(r); x != nil {
 		for _, s := range x.Steps {

@@ -13,6 +13,7 @@ import (
 // Requests that are made otherwise.
 const (
 	whatPlainToTLS = "without TLS to a TLS port"
+	whatOld        = "HTTP/0.9"
 	whatTwo        = "two requests"
 )
 
@@ -134,7 +135,7 @@ func badInput(w proxy.Witness) []*request {
 		{"a long target", "GET /" + long + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"},
 		{"a bad method", "get / HTTP/1.1\r\nHost: " + host + "\r\n\r\n"},
 		{"a bad version", "GET / HTTP/2.0\r\nHost: " + host + "\r\n\r\n"},
-		{"HTTP/0.9", "GET /\r\n"},
+		{whatOld, "GET /\r\n"},
 		{"no path", "GET x HTTP/1.1\r\nHost: " + host + "\r\n\r\n"},
 		{"a path above the root", "GET /../x HTTP/1.1\r\nHost: " + host + "\r\n\r\n"},
 		{"a broken escape", "GET /%zz HTTP/1.1\r\nHost: " + host + "\r\n\r\n"},

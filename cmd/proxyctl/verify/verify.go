@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -272,7 +273,7 @@ func (c *comparison) run(ctx context.Context) error {
 		}
 		for i, list := range found {
 			if i < len(third) {
-				found[i] = c.stable(list, compare(want[i], third[i]))
+				found[i] = c.stable(c.requests[i].Why+" "+c.requests[i].what, list, compare(want[i], third[i]))
 			}
 		}
 	}
@@ -281,7 +282,7 @@ func (c *comparison) run(ctx context.Context) error {
 }
 
 // stable leaves out in what nginx differs from itself.
-func (c *comparison) stable(list, unstable []difference) []difference {
+func (c *comparison) stable(what string, list, unstable []difference) []difference {
 	var out []difference
 	for _, d := range list {
 		same := false
@@ -290,6 +291,9 @@ func (c *comparison) stable(list, unstable []difference) []difference {
 		}
 		if same {
 			c.report.Unstable++
+			if len(c.report.UnstableWhat) < 10 && !slices.Contains(c.report.UnstableWhat, d.what+", "+what) {
+				c.report.UnstableWhat = append(c.report.UnstableWhat, d.what+", "+what)
+			}
 			continue
 		}
 		out = append(out, d)
