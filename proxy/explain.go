@@ -26,11 +26,17 @@ import (
 type Question struct {
 	Method string
 	TLS    bool
-	Host   string         // name and port as a browser would send them; "" for none
-	Target string         // path and arguments as sent
-	Fields []string       // further fields, "Name: value"
-	To     netip.AddrPort // the address asked; an unspecified IP is any with the port
-	From   netip.Addr     // the client's address
+	Host   string   // name and port as a browser would send them; "" for none
+	Target string   // path and arguments as sent
+	Fields []string // further fields, "Name: value"
+	// Raw is the whole request as it is sent, in place of the method, the target
+	// and the fields. It begins with the header of the PROXY protocol where the
+	// listener has that.
+	Raw string
+	// Certificate is what the client shows when it is asked for one.
+	Certificate *tls.Certificate
+	To          netip.AddrPort // the address asked; an unspecified IP is any with the port
+	From        netip.Addr     // the client's address
 }
 
 // Explanation is what became of a Question.
@@ -66,6 +72,18 @@ func Explain(t *Table, q *Question) (*Explanation, error) {
 		endpoint: e, table: t, began: time.Now(), peerName: q.From.String(), trace: &x.Trace,
 	}
 	x.step("listen", e.listens[0].place.Name.Range, "%s", e.address)
+	text := q.Raw
+	switch {
+	case text == "":
+		text = q.head()
+	case e.options.proxyProtocol:
+		f, size, err := parseProxyHeader([]byte(text))
+		if err != nil {
+			x.logged(logError, err.Error())
+			return x, nil
+		}
+		c.forwarded, text = f, text[size:]
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -77,7 +95,7 @@ func Explain(t *Table, q *Question) (*Explanation, error) {
 		}
 		_ = s.Close()
 	}()
-	err = x.ask(ours, q)
+	err = x.ask(ours, q, text)
 	_ = ours.Close()
 	<-done
 	if x.Passed != nil { // what is logged depends on the upstream's answer
@@ -113,40 +131,68 @@ func (t *Table) listening(to netip.AddrPort) (*endpoint, netip.AddrPort, error) 
 const timeToExplain = 10 * time.Second
 
 // ask sends the request and reads the answer.
-func (x *Explanation) ask(nc net.Conn, q *Question) error {
+func (x *Explanation) ask(nc net.Conn, q *Question, text string) error {
 	_ = nc.SetDeadline(time.Now().Add(timeToExplain))
-	head := q.head()
-	x.Request = strings.Split(strings.TrimSuffix(head, "\r\n\r\n"), "\r\n")
+	head, _, _ := strings.Cut(text, "\r\n\r\n")
+	x.Request = strings.Split(strings.TrimSuffix(head, "\r\n"), "\r\n")
 	if q.TLS {
 		host, _, _ := strings.Cut(q.Host, ":")
-		nc = tls.Client(nc, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) // #nosec G402 -- both ends are this process
-	}
-	go func() { _, _ = io.WriteString(nc, head) }()
-	answer, err := io.ReadAll(io.LimitReader(nc, 1<<20))
-	if len(answer) == 0 {
-		if x.Passed != nil || err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil
+		config := &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}} // #nosec G402 -- both ends are this process
+		if q.Certificate != nil {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return q.Certificate, nil }
 		}
-		return err
+		nc = tls.Client(nc, config)
 	}
-	return x.answer(answer)
+	go func() { _, _ = io.WriteString(nc, text) }()
+	method, _, _ := strings.Cut(x.Request[0], " ")
+	err := x.answer(bufio.NewReader(io.LimitReader(nc, 1<<20)), method)
+	if x.Passed != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
 }
 
-// answer takes an answer apart.
-func (x *Explanation) answer(text []byte) error {
-	head, _, _ := bytes.Cut(text, []byte("\r\n\r\n"))
-	for line := range strings.SplitSeq(string(head), "\r\n") {
-		x.Head = append(x.Head, line)
+// answer reads an answer and takes it apart. Those that come before it (100, 103)
+// are passed over.
+func (x *Explanation) answer(r *bufio.Reader, method string) error {
+	for x.Status < 200 && x.Status != 101 {
+		var head bytes.Buffer
+		x.Head = nil
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return err
+			}
+			head.WriteString(line)
+			if line = strings.TrimRight(line, "\r\n"); line == "" {
+				break
+			}
+			x.Head = append(x.Head, line)
+		}
+		if len(x.Head) == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		if _, err := fmt.Sscanf(x.Head[0], "HTTP/1.1 %d", &x.Status); err != nil {
+			return err
+		}
+		if x.Status >= 200 {
+			x.readBody(bufio.NewReader(io.MultiReader(&head, r)), method)
+		}
 	}
-	r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), &http.Request{Method: strings.Fields(x.Request[0])[0]})
-	if err != nil {
-		return err
-	}
-	defer r.Body.Close()
-	x.Status = r.StatusCode
-	body, _ := io.ReadAll(io.LimitReader(r.Body, 400))
-	x.Body = string(body)
 	return nil
+}
+
+// readBody keeps the beginning of a body, and reads it all: what is logged tells
+// how much was sent.
+func (x *Explanation) readBody(r *bufio.Reader, method string) {
+	answer, err := http.ReadResponse(r, &http.Request{Method: method})
+	if err != nil {
+		return
+	}
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, 400))
+	x.Body = string(body)
+	_, _ = io.Copy(io.Discard, answer.Body)
+	_ = answer.Body.Close()
 }
 
 // head is the request on the wire.

@@ -16,6 +16,9 @@ type Trace struct {
 	Steps []TraceStep `json:"steps"`
 	// Passed is where the request would go; nil when it is answered here.
 	Passed *TracePass `json:"passed,omitempty"`
+	// Asked are subrequests to upstreams on the way. The trace goes on as if each
+	// had been answered 200.
+	Asked []*TracePass `json:"asked,omitempty"`
 	// Logs are the lines for the access logs.
 	Logs []string `json:"logs,omitempty"`
 
@@ -237,8 +240,9 @@ func (t *Trace) logged(level logLevel, text string) {
 	t.step("error log", parser.Range{}, "[%s] %s", level, text)
 }
 
-// passed notes the request that a server would get.
-func (t *Trace) passed(x *Exchange) {
+// passed notes the request that a server would get, and gives what comes of it:
+// a subrequest (auth_request, SSI) goes on as if it had brought an empty answer.
+func (t *Trace) passed(x *Exchange) Code {
 	u := &x.upstream
 	p := &TracePass{Upstream: u.group.Name, Server: u.name, TLS: u.tls != nil}
 	if p.Head, t.params = t.params, nil; p.Head == nil {
@@ -247,8 +251,14 @@ func (t *Trace) passed(x *Exchange) {
 			p.Head = append(p.Head, string(line))
 		}
 	}
+	if x.inner.level > 0 {
+		t.Asked = append(t.Asked, p)
+		t.step("subrequest", x.loc.Place, "passed on to %s; let it answer 200", u.name)
+		return x.SendText(200, []byte("text/plain"), nil)
+	}
 	t.Passed = p
 	t.step("content", x.loc.Place, "passed on to %s", u.name)
+	return Abort
 }
 
 // traced makes the handlers of a table report to the trace. The table must not

@@ -211,8 +211,7 @@ func (x *Exchange) askServer() verdict {
 	}
 	u.sent, u.sentAll = false, false
 	if x.trace != nil {
-		x.trace.passed(x)
-		return verdict{code: Abort}
+		return verdict{code: x.trace.passed(x)}
 	}
 	if v := x.exchangeHead(); v != (verdict{}) {
 		return v

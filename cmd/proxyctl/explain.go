@@ -24,6 +24,8 @@ type explaining struct {
 	method        string
 	fields        []string
 	from, resolve string
+	raw           string
+	cert, key     string
 	format        string
 }
 
@@ -47,6 +49,9 @@ func explainCommand() *cobra.Command {
 	flags.StringVar(&e.context, "context", "", "the block that the file belongs into: main, http or server (default: found out)")
 	flags.StringVarP(&e.method, "request", "X", e.method, "method")
 	flags.StringArrayVarP(&e.fields, "header", "H", nil, "header field to send, as \"Name: value\"")
+	flags.StringVar(&e.raw, "raw", "", "file with the whole request as it is sent, head and body; the URL tells where to; - is standard input")
+	flags.StringVar(&e.cert, "cert", "", "certificate that the client shows when it is asked for one")
+	flags.StringVar(&e.key, "key", "", "key of that certificate (default: in the same file)")
 	flags.StringVar(&e.from, "from", e.from, "address of the client")
 	flags.StringVar(&e.resolve, "resolve", "", "address of this server that is asked, as IP or IP:PORT")
 	flags.StringVar(&e.format, "format", e.format, "text or json")
@@ -139,6 +144,9 @@ func (e *explaining) url(cmd *cobra.Command, url string) error {
 	if err != nil {
 		return err
 	}
+	if err := e.attachments(cmd, q); err != nil {
+		return err
+	}
 	x, err := proxy.Explain(table, q)
 	if err != nil {
 		return err
@@ -151,6 +159,41 @@ func (e *explaining) url(cmd *cobra.Command, url string) error {
 	}
 	writeExplanation(cmd.OutOrStdout(), x, textOptions(cmd.OutOrStdout()).Color)
 	return nil
+}
+
+// attachments reads the files that belong to the request.
+func (e *explaining) attachments(cmd *cobra.Command, q *proxy.Question) error {
+	if e.raw != "" {
+		if cmd.Flags().Changed("request") || cmd.Flags().Changed("header") {
+			return errors.New("--raw is the whole request: it goes with neither -X nor -H")
+		}
+		in := cmd.InOrStdin()
+		if e.raw != "-" {
+			f, err := os.Open(e.raw)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			in = f
+		}
+		text, err := io.ReadAll(io.LimitReader(in, maxStdin))
+		if err != nil {
+			return err
+		}
+		if q.Raw = string(text); q.Raw == "" {
+			return errors.New("--raw names an empty file")
+		}
+	}
+	if e.cert == "" {
+		return nil
+	}
+	key := e.key
+	if key == "" {
+		key = e.cert
+	}
+	pair, err := tls.LoadX509KeyPair(e.cert, key)
+	q.Certificate = &pair
+	return err
 }
 
 // load compiles the configuration without touching anything.
@@ -296,16 +339,23 @@ func writeExplanation(w io.Writer, x *proxy.Explanation, color bool) {
 		}
 	}
 	fmt.Fprintln(w)
-	switch {
-	case x.Passed != nil:
+	passed := func(p *proxy.TracePass) {
 		with := ""
-		if x.Passed.TLS {
+		if p.TLS {
 			with = " over TLS"
 		}
-		fmt.Fprintf(w, "%s%s gets\n", tint("1", x.Passed.Server), with)
-		for _, line := range x.Passed.Head {
+		fmt.Fprintf(w, "%s%s gets\n", tint("1", oneLine(p.Server)), with)
+		for _, line := range p.Head {
 			fmt.Fprintln(w, "  "+oneLine(line))
 		}
+	}
+	for _, p := range x.Asked {
+		passed(p)
+		fmt.Fprint(w, "and is taken to answer 200.\n\n")
+	}
+	switch {
+	case x.Passed != nil:
+		passed(x.Passed)
 		fmt.Fprintln(w, "and its answer is passed on.")
 	case x.Status == 0:
 		fmt.Fprintln(w, "The connection is closed without an answer.")

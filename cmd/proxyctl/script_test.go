@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -283,7 +282,9 @@ func scriptRun(ts *testscript.TestScript, neg bool, args []string) {
 // await FILE: until the file exists, with ! until it does not.
 func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 	for range 200 {
-		if _, err := os.Stat(ts.MkAbs(args[0])); (err != nil) == neg {
+		info, err := os.Stat(ts.MkAbs(args[0]))
+		written := err == nil && (info.Size() > 0 || filepath.Ext(args[0]) != ".pid") // its number is written after it is made
+		if written != neg && (err != nil) == neg {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -362,13 +363,7 @@ func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = io.WriteString(c, request+"\r\n")
 	ts.Check(err)
 	answer, _ := read(c, untilSilent, false)
-	if h.installed == "" && h.conf != "" && cert == "" {
-		local := netip.MustParseAddr("127.0.0.1")
-		ts.Check(agree(ts.MkAbs("."), h.conf, answer, &proxy.Question{
-			Method: "GET", TLS: https, Host: h.translate(host), Target: "/" + path, Fields: args[1:],
-			From: local, To: netip.AddrPortFrom(local, uint16(number(h.translate(port)))),
-		}))
-	}
+	h.agree(ts, answer, port, &proxy.Question{Method: "GET", TLS: https, Host: h.translate(host), Target: "/" + path, Fields: args[1:]}, cert)
 	fmt.Fprint(ts.Stdout(), h.restore(answer))
 }
 

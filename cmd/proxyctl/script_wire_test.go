@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"proxyctl/proxy"
 )
 
 // backend [-mute | -deaf] PORT [FILE]: an application that answers every request
@@ -150,7 +152,7 @@ func scriptSend(ts *testscript.TestScript, _ bool, args []string) {
 	for strings.HasPrefix(args[0], "-") {
 		flags, args = append(flags, args[0]), args[1:]
 	}
-	c, first := h.left, make([]byte, 64<<10)
+	port, c, first := "", h.left, make([]byte, 64<<10)
 	if slices.Contains(flags, "-again") {
 		ts.Check(c.SetReadDeadline(time.Now().Add(10 * time.Second)))
 		n, err := c.Read(first)
@@ -160,7 +162,7 @@ func scriptSend(ts *testscript.TestScript, _ bool, args []string) {
 		var err error
 		c, err = net.Dial("tcp", "127.0.0.1:"+h.translate(args[0]))
 		ts.Check(err)
-		first, args = nil, args[1:]
+		port, first, args = args[0], nil, args[1:]
 	}
 	var request string
 	for _, f := range args {
@@ -187,6 +189,9 @@ func scriptSend(ts *testscript.TestScript, _ bool, args []string) {
 	answer, end := read(c, wait, len(first) > 0)
 	if end == "open" && wait != untilSilent || end == "half-closed" && wait == untilGone {
 		ts.Fatalf("the connection did not end; it brought %q", answer)
+	}
+	if len(flags) == 0 {
+		h.agree(ts, answer, port, &proxy.Question{Raw: request}, "")
 	}
 	fmt.Fprint(ts.Stdout(), h.restore(strings.ReplaceAll(string(first), "\r\n", "\n")+answer))
 	fmt.Fprintln(ts.Stderr(), end)
