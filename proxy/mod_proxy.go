@@ -24,6 +24,7 @@ type proxyConf struct {
 	paths       rewriteRules
 	flags       cookieFlagRules
 	head        *headTemplate
+	cacheHead   *headTemplate // of requests whose answers may be kept
 	hashMax     int
 	hashBucket  int
 	httpVersion int
@@ -51,7 +52,9 @@ func proxyUpstream(c *Conf) *upstreamConf { return &c.Proxy.upstreamConf }
 func proxyCommands() []Command {
 	const in = inHTTPLevels
 	rows := append(upstreamRows("proxy", nextWords(), proxyUpstream), upstreamTLSRows("proxy", "$proxy_host", proxyUpstream)...)
+	rows = append(rows, cacheRows("proxy", nextWords(), proxyUpstream)...)
 	return append(rows,
+		Flag(Command{Name: "proxy_cache_convert_head", In: in, Default: "on", Doc: "Asks servers with GET for the cache when a client asks with HEAD."}, func(c *Conf) *bool { return &c.Proxy.cache.convertHead }),
 		Command{Name: "proxy_pass", In: InLocation | InLocationIf | InLimitExcept, Args: "1", Syntax: "URL", Differs: "the field Proxy and fields that Connection names are not passed on; spaces and line ends in a URI that variables make are escaped; answers without a status line are refused", Doc: "Passes requests to another server.", Set: setPass(proxyUpstream, serveProxy, (*Level).proxyTarget)},
 		Command{Name: "proxy_set_header", In: in, Args: "2", Repeat: true, Syntax: "field value", Default: "Host $proxy_host", Differs: "line ends in what a variable holds become spaces", DiffersIn: hasDecoded, Doc: "Sets a field of the request that is passed on.", Set: setProxyHeader},
 		Command{Name: "proxy_redirect", In: in, Args: "1,2", Repeat: true, Syntax: "default | off | redirect replacement", Default: "default", Doc: "Changes Location and Refresh of answers.", Set: setProxyRedirect},
@@ -115,7 +118,7 @@ func (v *passVars) set(u *upstreamURL, defaultPort uint16) {
 	v.uri = []byte(u.uri)
 	switch {
 	case u.unix:
-		v.host = []byte("localhost")
+		v.host, v.socket = []byte("localhost"), []byte("unix:"+u.host+":")
 	case u.noPort || u.port == defaultPort:
 		v.host, v.port = []byte(u.host), []byte("80")
 		if defaultPort == 443 {
@@ -151,7 +154,35 @@ func finishProxy(l *Level) error {
 	}
 	c.finishTLS(l, "proxy")
 	if c.target != nil {
-		c.head = l.proxyHead()
+		c.head = l.proxyHead(nil)
+	}
+	if c.target != nil && c.cache.on() {
+		conditions, err := l.cacheConditions()
+		if err != nil {
+			return err
+		}
+		c.cacheHead = l.proxyHead(conditions)
 	}
 	return nil
+}
+
+// cacheConditions is what requests for the cache have in the place of the
+// client's conditions: the whole answer is asked for, unless it is as it was.
+func (l *Level) cacheConditions() ([]proxyHeader, error) {
+	modified, err := l.value("$upstream_cache_last_modified")
+	if err != nil {
+		return nil, err
+	}
+	etag, err := l.value("$upstream_cache_etag")
+	if err != nil {
+		return nil, err
+	}
+	return []proxyHeader{
+		{"If-Modified-Since", modified},
+		{"If-Unmodified-Since", nil},
+		{"If-None-Match", etag},
+		{"If-Match", nil},
+		{"Range", nil},
+		{"If-Range", nil},
+	}, nil
 }

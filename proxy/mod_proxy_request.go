@@ -36,8 +36,9 @@ const (
 
 // proxyHead compiles the head for a level. nginx sends Host first, then
 // proxy_set_header in its order, then what nobody set
-// (ngx_http_proxy_init_headers).
-func (l *Level) proxyHead() *headTemplate {
+// (ngx_http_proxy_init_headers). conditions are the fields that ask for less
+// than the whole answer, with what stands for those of the client.
+func (l *Level) proxyHead(conditions []proxyHeader) *headTemplate {
 	c := &l.Conf.Proxy
 	t := &headTemplate{}
 	host := headPiece{kind: pieceHost, text: "Host: "}
@@ -61,6 +62,12 @@ func (l *Level) proxyHead() *headTemplate {
 		if !set[lower(name)] {
 			t.add(p)
 		}
+	}
+	for _, h := range conditions {
+		if !set[lower(h.name)] && h.value != nil {
+			t.add(fieldPiece(h))
+		}
+		t.skip.add(h.name)
 	}
 	for _, name := range []string{
 		"Host", "Connection", "Proxy-Connection", "Content-Length", "Transfer-Encoding", "TE", "Keep-Alive", "Expect", "Upgrade",
@@ -138,10 +145,29 @@ func serveProxy(x *Exchange) Code {
 	if code := x.bodyToPass(c.body == nil && (!x.Req.Chunked || !c.http10)); code != OK {
 		return code
 	}
+	if c.cache.on() {
+		defer x.leaveCache()
+		if code, ok := x.fromCache(x.appendCacheKey); ok {
+			return code
+		}
+	}
 	if !x.buildRequest(c) {
 		return 500
 	}
 	return x.pass(&url)
+}
+
+// appendCacheKey appends what answers are kept under unless proxy_cache_key says
+// otherwise: what is asked for, and where (ngx_http_proxy_create_key).
+func (x *Exchange) appendCacheKey(dst []byte) []byte {
+	v := &x.upstream.vars
+	dst = append(dst, v.scheme...)
+	if v.socket != nil {
+		dst = append(dst, v.socket...)
+	} else {
+		dst = append(dst, v.host...)
+	}
+	return x.appendUpstreamURI(dst)
 }
 
 // evalTarget evaluates a proxy_pass with variables (ngx_http_proxy_eval).
@@ -174,9 +200,12 @@ func (x *Exchange) buildRequest(c *proxyConf) bool {
 	x.measureBody(c)
 	h := u.head[:0]
 	start := len(h)
-	if c.method != nil {
+	switch {
+	case u.asGET:
+		h = append(h, "GET"...)
+	case c.method != nil:
 		h = c.method.Append(h, x)
-	} else {
+	default:
 		h = append(h, x.method...)
 	}
 	h = guardToken(h, start)
@@ -195,11 +224,15 @@ func (x *Exchange) buildRequest(c *proxyConf) bool {
 	} else {
 		h = append(h, " HTTP/1.1\r\n"...)
 	}
-	for i := range c.head.pieces {
-		h = c.head.pieces[i].append(h, x, c)
+	head := c.head
+	if u.cacheable() {
+		head = c.cacheHead
+	}
+	for i := range head.pieces {
+		h = head.pieces[i].append(h, x, c)
 	}
 	if c.passHeaders {
-		h = x.appendClientFields(h, &c.head.skip)
+		h = x.appendClientFields(h, &head.skip)
 	}
 	h = append(h, "\r\n"...)
 	u.headEnd = len(h)

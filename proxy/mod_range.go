@@ -109,6 +109,7 @@ func (x *Exchange) singleRange(r byteRange) {
 // multipleRanges makes the answer a multipart/byteranges body of known length.
 func (x *Exchange) multipleRanges(ranges []byteRange) {
 	a := &x.Out
+	a.Remove(http1.ContentRange)
 	var random [10]byte // two digits each: as long as those of nginx
 	_, _ = rand.Read(random[:])
 	boundary := make([]byte, 0, 20)

@@ -110,8 +110,15 @@ func (x *Exchange) sendFile(f *os.File, info fs.FileInfo) Code {
 	if x.headerOnly {
 		return Done
 	}
+	return x.sendParts(f, 0, info.Size())
+}
+
+// sendParts sends size bytes of f from offset, or the ranges of them that were
+// asked for.
+func (x *Exchange) sendParts(f *os.File, offset, size int64) Code {
+	a := &x.Out
 	if len(a.ranges) == 0 {
-		return x.sendFilePart(f, 0, info.Size(), true)
+		return x.sendFilePart(f, offset, size, true)
 	}
 	for i := range a.ranges {
 		r := &a.ranges[i]
@@ -121,7 +128,7 @@ func (x *Exchange) sendFile(f *os.File, info fs.FileInfo) Code {
 			}
 		}
 		last := i == len(a.ranges)-1 && a.rangeEnd == nil
-		if code := x.sendFilePart(f, r.start, r.end-r.start, last); code != Done {
+		if code := x.sendFilePart(f, offset+r.start, r.end-r.start, last); code != Done {
 			return code
 		}
 	}

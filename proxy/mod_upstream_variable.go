@@ -50,6 +50,7 @@ func upstreamVariables() []Variable {
 		stateVariable("upstream_bytes_received", number(func(s *upstreamState) int64 { return s.received })),
 		stateVariable("upstream_bytes_sent", number(func(s *upstreamState) int64 { return s.sent })),
 	}
+	rows = append(rows, cacheVariables()...)
 	return append(rows,
 		Variable{Name: "upstream_http_", Prefix: true, Get: func(dst []byte, x *Exchange, name string) ([]byte, bool) {
 			return joinFields(dst, x.upstream.fields, name)

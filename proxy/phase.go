@@ -85,6 +85,9 @@ func (x *Exchange) phases() Code {
 			return code
 		}
 	}
+	if x.resume == Content {
+		return x.produce()
+	}
 	for {
 		// what no location takes does not run the server's script twice
 		if x.loc != x.server.Level {
@@ -129,6 +132,11 @@ func (x *Exchange) answer() Code {
 			return code
 		}
 	}
+	return x.produce()
+}
+
+// produce runs the content phase.
+func (x *Exchange) produce() Code {
 	if h := x.content; h != nil {
 		return h(x)
 	}

@@ -147,13 +147,17 @@ func (r *Runtime) Reload(t *Table) error {
 		t.release()
 		return err
 	}
-	if err := t.inheritLimits(old); err != nil {
+	err := t.inheritLimits(old)
+	if err == nil {
+		err = t.checkCaches(old)
+	}
+	if err != nil {
 		old.Main.ErrorLog.logf(logEmerg, "%v", err)
 		t.release()
 		return err
 	}
 	var opened []*boundSocket
-	err := r.asRoot(&old.Main, func() error {
+	err = r.asRoot(&old.Main, func() error {
 		var err error
 		opened, err = r.openAll(t, old.Main.ErrorLog)
 		if err == nil {
@@ -174,6 +178,7 @@ func (r *Runtime) Reload(t *Table) error {
 		r.Logf(logNotice, "worker process %d exited with code 0", pid)
 	})
 	t.inheritUpstreams(old)
+	t.inheritCaches(old)
 	r.table.Store(t)
 	t.begin()
 	for _, b := range opened {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"proxyctl/proxy/cache"
 )
 
 // Answers that wait for their client: as long as the client takes an answer as
@@ -47,11 +49,19 @@ type spool struct {
 	path    string
 	fault   error // of the file, which is not used then
 	in, out int64 // bytes put into the file and taken out of it
+
+	store *cache.Writer // of an answer that is kept: the file to put bytes into
 }
 
 // spoolAnswer passes a large body on.
 func (x *Exchange) spoolAnswer(rate limiter) Code {
 	s := &spool{x: x, c: x.upstream.conf, rate: rate}
+	if x.upstream.cache != nil {
+		s.store = x.upstream.cache.writer
+	}
+	if x.headerOnly {
+		return s.storeRest(Done)
+	}
 	s.changed.L = &s.mu
 	pooled := pieces.Get().(*[]byte)
 	defer pieces.Put(pooled)
@@ -74,7 +84,26 @@ func (x *Exchange) spoolAnswer(rate limiter) Code {
 			return s.drain(werr)
 		}
 		if werr != nil {
-			return Abort
+			return s.storeRest(Abort)
+		}
+	}
+}
+
+// storeRest reads on for the cache alone, and returns code.
+func (s *spool) storeRest(code Code) Code {
+	if s.store == nil {
+		return code
+	}
+	pooled := pieces.Get().(*[]byte)
+	defer pieces.Put(pooled)
+	for {
+		_, err := s.read(*pooled)
+		if errors.Is(err, io.EOF) {
+			s.x.endAnswer()
+			return code
+		}
+		if err != nil {
+			return s.x.bodyBroken(err)
 		}
 	}
 }
@@ -94,6 +123,12 @@ func (s *spool) read(buf []byte) (int, error) {
 	n, err := s.x.upstream.conn.ReadBody(buf)
 	s.rate.count(n)
 	s.x.upstream.state().length += int64(n)
+	if s.store != nil && n > 0 {
+		if _, werr := s.store.Write(buf[:n]); werr != nil && s.fault == nil {
+			s.fault = werr
+			s.x.Logf(logCrit, "the answer is not kept: %v", werr)
+		}
+	}
 	return n, err
 }
 
@@ -126,6 +161,10 @@ func (s *spool) run() {
 		return
 	}
 	s.reading = true
+	if s.store != nil {
+		s.in = s.store.Size()
+		s.out = s.in
+	}
 	s.mu.Unlock()
 	buf := make([]byte, 32<<10)
 	for {
@@ -156,6 +195,11 @@ func (s *spool) end(err error) {
 func (s *spool) put(p []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.store != nil { // it is there already, and wanted even if the client is gone
+		s.in += int64(len(p))
+		s.changed.Broadcast()
+		return s.fault == nil
+	}
 	memory := int64(s.c.buffers.Number) * s.c.buffers.Size
 	for !s.stopped {
 		if s.file == nil && s.size+int64(len(p)) <= max(memory, int64(len(p))) {
@@ -224,6 +268,7 @@ func (s *spool) logFile() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.store != nil:
 	case s.fault != nil:
 		s.x.Logf(logCrit, "%s while reading upstream", s.fault)
 	case s.file != nil:
@@ -245,6 +290,13 @@ func (s *spool) take(buf []byte) (p []byte, last bool, err error) {
 			s.size -= int64(len(p))
 			s.changed.Broadcast()
 			return p, false, nil
+		case s.out < s.in && s.store != nil:
+			n, err := s.store.ReadAt(buf[:min(int64(len(buf)), s.in-s.out)], s.out)
+			if n == 0 {
+				return nil, false, fmt.Errorf("cache file: %w", err)
+			}
+			s.out += int64(n)
+			return buf[:n], false, nil
 		case s.out < s.in:
 			n, err := s.file.ReadAt(buf[:min(int64(len(buf)), s.in-s.out)], s.out)
 			if n == 0 {
@@ -268,7 +320,7 @@ func (s *spool) take(buf []byte) (p []byte, last bool, err error) {
 func (s *spool) close() {
 	s.mu.Lock()
 	s.stopped = true
-	if !s.ended {
+	if !s.ended && s.store == nil {
 		s.x.upstream.conn.Abort()
 	}
 	s.changed.Broadcast()

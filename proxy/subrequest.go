@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -27,6 +28,7 @@ type innerScratch struct {
 	arena []byte
 
 	background *sync.WaitGroup // of the main request: those that still run
+	clone      bool            // does again what its parent does
 }
 
 // The limits of nginx: how deep subrequests may be nested, and how many a
@@ -72,7 +74,7 @@ func (x *Exchange) subrequest(uri, args []byte, to destination, instead []byte) 
 	s.inner.parent = x
 	s.inner.slots, s.slots = s.slots, x.slots
 	s.inner.arena, s.arena = s.arena, x.arena
-	s.runSubrequest()
+	s.runSubrequest(ServerRewrite)
 	x.arena = s.arena
 	if s.failed {
 		x.endSubrequest(s)
@@ -113,9 +115,10 @@ func (x *Exchange) newSubrequest(uri, args []byte, to destination) (*Exchange, e
 	return s, nil
 }
 
-// runSubrequest takes the subrequest through the phases and logs it.
-func (x *Exchange) runSubrequest() {
-	x.resume = ServerRewrite
+// runSubrequest takes the subrequest through the phases, from one of them on,
+// and logs it.
+func (x *Exchange) runSubrequest(from Phase) {
+	x.resume = from
 	code := x.phases()
 	for code = x.finalize(code); code == Again; {
 		code = x.finalize(x.phases())
@@ -150,6 +153,27 @@ func (x *Exchange) inBackground(uri, args []byte) error {
 	if err != nil {
 		return err
 	}
+	x.startBehind(s, ServerRewrite)
+	return nil
+}
+
+// cloneInBackground starts a subrequest that does once more what x is about to
+// do, from the content phase on (NGX_HTTP_SUBREQUEST_CLONE).
+func (x *Exchange) cloneInBackground() error {
+	s, err := x.newSubrequest(x.uri, x.args, toNobody)
+	if err != nil {
+		return err
+	}
+	s.inner.clone = true
+	s.loc, s.content = x.loc, x.content
+	s.locationValid, s.unparsedValid, s.quotedURI, s.plusURI = x.locationValid, x.unparsedValid, x.quotedURI, x.plusURI
+	s.captured, s.captures = bytes.Clone(x.captured), append(s.captures[:0], x.captures...)
+	x.startBehind(s, Content)
+	return nil
+}
+
+// startBehind runs a subrequest in the background, from a phase on.
+func (x *Exchange) startBehind(s *Exchange, from Phase) {
 	s.method = x.method
 	if x.trace != nil {
 		s.trace = &Trace{} // nobody reads it
@@ -158,19 +182,18 @@ func (x *Exchange) inBackground(uri, args []byte) error {
 	for i := range s.slots {
 		s.slots[i].value = append([]byte(nil), s.slots[i].value...)
 	}
-	s.uri, s.args = append([]byte(nil), uri...), append([]byte(nil), args...)
+	s.uri, s.args = bytes.Clone(s.uri), bytes.Clone(s.args)
 	root := x.root()
 	s.id, s.hasID, s.limited = root.id, root.hasID, root.limited
 	if root.inner.background == nil {
 		root.inner.background = &sync.WaitGroup{}
 	}
 	root.inner.background.Go(func() {
-		s.runSubrequest()
+		s.runSubrequest(from)
 		s.releaseCounts()
 		s.body = requestBody{}
 		s.recycle()
 	})
-	return nil
 }
 
 // awaitBackground waits for the subrequests in the background.

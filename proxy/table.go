@@ -28,6 +28,7 @@ type Table struct {
 
 	requestZones    map[string]*requestZone
 	connectionZones map[string]*connectionZone
+	cacheZones      map[string]*cacheZone // by the directives' prefix and the name
 	// sessionZones are the sizes of the shared session caches, by name.
 	sessionZones map[string]int64
 	opts         *Options
@@ -38,6 +39,7 @@ type Table struct {
 
 func newTable(o *Options) *Table {
 	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, temps: map[string]bool{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
+	t.cacheZones = map[string]*cacheZone{}
 	t.requestZones, t.connectionZones = map[string]*requestZone{}, map[string]*connectionZone{}
 	t.refs.Store(1)
 	return t
@@ -73,6 +75,7 @@ func (t *Table) onServe(f func()) { t.starters = append(t.starters, f) }
 
 // begin starts what goes on beside exchanges.
 func (t *Table) begin() {
+	t.startCaches()
 	for _, f := range t.starters {
 		f()
 	}

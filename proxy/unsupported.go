@@ -89,30 +89,27 @@ func contextByName(s string) Context {
 // missingReason says what would be missing if the directive were ignored.
 func missingReason(name, module string) string {
 	what := map[string]string{
-		"ngx_http_dav_module":                 "WebDAV",
-		"ngx_http_fastcgi_module":             "FastCGI",
-		"ngx_http_geoip_module":               "GeoIP",
-		"ngx_http_grpc_module":                "gRPC",
-		"ngx_http_image_filter_module":        "image conversion",
-		"ngx_http_memcached_module":           "memcached",
-		"ngx_http_perl_module":                "embedded Perl",
-		"ngx_http_scgi_module":                "SCGI",
-		"ngx_http_slice_filter_module":        "slices",
-		"ngx_http_try_files_module":           "try_files",
-		"ngx_http_tunnel_module":              "CONNECT tunnels",
-		"ngx_http_uwsgi_module":               "uwsgi",
-		"ngx_http_v3_module":                  "HTTP/3",
-		"ngx_http_xslt_filter_module":         "XSLT",
-		"ngx_http_upstream_sticky_module":     "sticky sessions",
-		"ngx_http_upstream_least_time_module": "balancing by response time",
+		"ngx_http_dav_module":          "WebDAV",
+		"ngx_http_fastcgi_module":      "FastCGI",
+		"ngx_http_geoip_module":        "GeoIP",
+		"ngx_http_grpc_module":         "gRPC",
+		"ngx_http_image_filter_module": "image conversion",
+		"ngx_http_memcached_module":    "memcached",
+		"ngx_http_perl_module":         "embedded Perl",
+		"ngx_http_scgi_module":         "SCGI",
+		"ngx_http_slice_filter_module": "slices",
+		"ngx_http_tunnel_module":       "CONNECT tunnels",
+		"ngx_http_uwsgi_module":        "uwsgi",
+		"ngx_http_v3_module":           "HTTP/3",
+		"ngx_http_xslt_filter_module":  "XSLT",
 	}[module]
 	switch {
 	case strings.HasPrefix(module, "ngx_stream_"):
 		what = "TCP and UDP proxying"
 	case strings.HasPrefix(module, "ngx_mail_"):
 		what = "mail proxying"
-	case strings.Contains(name, "_cache") && module == "ngx_http_proxy_module":
-		what = "caching"
+	case strings.Contains(name, "_store"):
+		what = "storing answers as files"
 	case what == "":
 		what = name
 	}

@@ -33,6 +33,7 @@ const (
 	fieldKeepAlive
 	fieldTransferEncoding
 	fieldWWWAuthenticate
+	fieldVary
 	fieldAccelRedirect
 	fieldAccelExpires
 	fieldAccelLimitRate
@@ -48,7 +49,7 @@ var answerFields = [...]answerField{
 	http1.Refresh: fieldRefresh, http1.SetCookie: fieldSetCookie, http1.CacheControl: fieldCacheControl,
 	http1.Expires: fieldExpires, http1.AcceptRanges: fieldAcceptRanges, http1.Upgrade: fieldUpgrade,
 	http1.Connection: fieldConnection, http1.KeepAlive: fieldKeepAlive, http1.TransferEncoding: fieldTransferEncoding,
-	http1.WWWAuthenticate: fieldWWWAuthenticate, http1.XAccelRedirect: fieldAccelRedirect,
+	http1.WWWAuthenticate: fieldWWWAuthenticate, http1.Vary: fieldVary, http1.XAccelRedirect: fieldAccelRedirect,
 	http1.XAccelExpires: fieldAccelExpires, http1.XAccelLimitRate: fieldAccelLimitRate,
 	http1.XAccelBuffering: fieldAccelBuffering, http1.XAccelCharset: fieldAccelCharset,
 }
@@ -135,6 +136,9 @@ type upstreamAnswer struct {
 // (ngx_http_upstream_process_headers).
 func (x *Exchange) takeAnswer() {
 	u, out := &x.upstream, &x.Out
+	if u.cache != nil {
+		u.cache.takeCacheTerms()
+	}
 	c := u.conf
 	a := &u.answer
 	for i := range u.fields {
@@ -152,7 +156,7 @@ func (x *Exchange) takeAnswer() {
 	}
 	out.Status, out.StatusLine = a.status, a.line
 	out.ContentLength = a.contentLength
-	out.passValidators = true
+	out.passValidators = !u.cacheable()
 	if c.forceRanges {
 		out.AcceptRanges = true
 	}
@@ -189,7 +193,7 @@ func (x *Exchange) takeField(kind answerField, f *http1.Field) {
 		out.Date = nobody
 		out.Fields = append(out.Fields, *f)
 	case fieldLastModified:
-		if u.conf.forceRanges { // If-Range asks for it
+		if u.conf.forceRanges || u.cacheable() { // conditions ask for it
 			if t, ok := parseHTTPTime(f.Value); ok {
 				out.LastModified = t
 				return
@@ -197,7 +201,11 @@ func (x *Exchange) takeField(kind answerField, f *http1.Field) {
 		}
 		out.Fields = append(out.Fields, *f)
 	case fieldAcceptRanges:
-		if !u.conf.forceRanges {
+		switch {
+		case u.conf.forceRanges:
+		case u.cacheable():
+			out.AcceptRanges = true
+		default:
 			out.Fields = append(out.Fields, *f)
 		}
 	case fieldUpgrade:

@@ -39,7 +39,9 @@ type upstreamConf struct {
 	hidden                                   fieldSet
 	limitRate                                *Value
 	bind                                     *upstreamBind
+	cache                                    cacheConf
 	tls                                      upstreamTLSConf
+	prefix                                   string // of the directives
 	key                                      string // names the level: its kept connections are its own
 }
 
@@ -97,7 +99,7 @@ func upstreamDefaults() upstreamConf {
 		connectTimeout: time.Minute, sendTimeout: time.Minute, readTimeout: time.Minute,
 		next: nextError | nextTimeout, bufferSize: 4 << 10, buffers: Buffers{8, 4 << 10},
 		buffering: true, requestBuffering: true, passHeaders: true, passBody: true,
-		tls: defaultUpstreamTLS(),
+		cache: cacheDefaults(), tls: defaultUpstreamTLS(),
 	}
 }
 
@@ -197,6 +199,8 @@ func (u *upstreamConf) finish(l *Level, prefix string, hidden []string) error {
 		u.tempPath = tempPath{path: l.c.opts.prefixed(prefix + "_temp"), levels: []int{1, 2}}
 	}
 	l.c.table.temps[u.tempPath.path] = true
+	u.cache.finish()
+	u.prefix = prefix
 	u.hidden = hiddenFields(hidden, u.hide.Items, u.pass.Items)
 	if u.target != nil {
 		u.key = fmt.Sprintf("%s %p", prefix, l.Conf)

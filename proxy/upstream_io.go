@@ -464,7 +464,7 @@ func (x *Exchange) passAnswer() Code {
 	u := &x.upstream
 	u.action = readingBody
 	rate := rateLimit(x, u.conf.limitRate)
-	if u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
+	if u.cacheable() || u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
 		return x.spoolAnswer(rate)
 	}
 	held, total := int64(0), int64(0)
@@ -511,6 +511,7 @@ func (x *Exchange) endAnswer() {
 	} else if more {
 		x.logUpstream(logWarn, "upstream sent more data than specified in \"Content-Length\" header")
 	}
+	x.commitCache()
 	x.leaveServer()
 }
 
@@ -607,6 +608,9 @@ func (x *Exchange) readHead(request []byte) error {
 		return errInvalidHead
 	}
 	x.readFields(r.Fields)
+	if u.cache != nil {
+		x.cacheTerms()
+	}
 	return nil
 }
 

@@ -25,6 +25,7 @@ type passVars struct {
 	dynamic  bool   // evaluated for this request
 	scheme   []byte // "http://"
 	host     []byte // $proxy_host
+	socket   []byte // "unix:/path:", which stands for the host in a cache
 	port     []byte // $proxy_port
 	uri      []byte // the URI part
 	location []byte // what the URI part replaces

@@ -61,10 +61,12 @@ type upstreamScratch struct {
 	trailers []http1.Field
 
 	attempt  upstream.Attempt
-	address  [16]byte     // of the client, for ip_hash
-	resolved []netip.Addr // of the name in a variable
-	session  []byte       // for sticky
-	cookieAt int          // one more than its index in x.Out.Fields
+	address  [16]byte      // of the client, for ip_hash
+	resolved []netip.Addr  // of the name in a variable
+	session  []byte        // for sticky
+	cookieAt int           // one more than its index in x.Out.Fields
+	cache    *cacheScratch // nil without a cache
+	asGET    bool          // HEAD asks for the body, for the cache
 	watch    *clientWatch
 	watching bool
 }
@@ -99,6 +101,7 @@ func (s *upstreamScratch) begin(c *upstreamConf) {
 	s.chunked, s.bodyLength, s.isHead = false, -1, false
 	s.answer = upstreamAnswer{}
 	s.session, s.cookieAt = nil, 0
+	s.cache, s.asGET = nil, false
 	s.fields, s.kinds, s.trailers = s.fields[:0], s.kinds[:0], s.trailers[:0]
 	s.uriStart, s.uriEnd = 0, 0
 }
@@ -173,7 +176,7 @@ func (x *Exchange) askServers() Code {
 		u.attempt.Prefer(s.prefer(x))
 	}
 	u.attempt.Limit(c.nextTries)
-	if !c.ignoreClientAbort && !u.streaming {
+	if !c.ignoreClientAbort && !u.streaming && !u.cacheable() {
 		x.watchClient()
 		defer x.unwatchClient()
 	}
@@ -185,6 +188,10 @@ func (x *Exchange) askServers() Code {
 			return v.code
 		}
 		if status := x.nextServer(v.next); status != 0 {
+			if status != statusClientClosed && x.staleFor(v.next) {
+				return x.sendStale()
+			}
+			x.rememberFault(status)
 			x.leaveServer()
 			return status
 		}
@@ -450,7 +457,14 @@ func (x *Exchange) takeResponse() verdict {
 		if bit := nextBit(a.status); bit != 0 && u.attempt.Tries() > 1 && x.mayAskNext(bit) {
 			return verdict{next: bit}
 		}
+		if bit := nextBit(a.status); bit != 0 && x.staleForStatus(bit) {
+			return verdict{code: x.sendStale()}
+		}
+		if x.revalidated() {
+			return verdict{code: x.sendConfirmed()}
+		}
 		if u.conf.interceptErrors && x.hasErrorPage(a.status) {
+			x.rememberIntercepted(a.status)
 			x.interceptError()
 			return verdict{code: Code(a.status)}
 		}
@@ -473,7 +487,8 @@ func (x *Exchange) takeResponse() verdict {
 	if code := x.SendHead(); code != OK {
 		return verdict{code: code}
 	}
-	if x.headerOnly {
+	x.keepAnswer()
+	if x.headerOnly && !u.cacheable() {
 		return verdict{code: Done}
 	}
 	return verdict{code: x.passAnswer()}

@@ -26,7 +26,8 @@ func testZone(t *testing.T, change func(o *Options)) *Zone {
 	if change != nil {
 		change(&o)
 	}
-	return NewZone(o, func(s Severity, text string) { t.Logf("%d: %s", s, text) })
+	o.Log = func(s Severity, text string) { t.Logf("%d: %s", s, text) }
+	return NewZone(o)
 }
 
 // look begins a request for an answer; fields are "Name: value".
@@ -34,7 +35,7 @@ func look(t *testing.T, z *Zone, key string, fields ...string) *Lookup {
 	t.Helper()
 	l := z.Lookup([]byte(key))
 	l.Room, l.MinUses = 4096, 1
-	l.Log = z.log
+	l.Log = z.opts.Log
 	l.Each = func(name []byte, f func([]byte)) {
 		for _, field := range fields {
 			if n, v, _ := strings.Cut(field, ": "); strings.EqualFold(n, string(name)) {
@@ -275,7 +276,7 @@ func TestLoading(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again := NewZone(z.opts, z.log)
+	again := NewZone(z.opts)
 	want(t, look(t, again, "3"), Hit)
 	want(t, look(t, again, "9"), Miss)
 	again.Start()

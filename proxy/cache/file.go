@@ -22,9 +22,11 @@ const (
 	fileVersion = 5
 	headerSize  = 336
 	maxETag     = 128
-	maxVary     = 128
 	keyPrefix   = "\nKEY: "
 )
+
+// MaxVary is how long the list of fields may be that an answer varies with.
+const MaxVary = 128
 
 // The places of the header's fields.
 const (
@@ -39,7 +41,7 @@ const (
 	atBodyStart    = 56
 	atETag         = 58 // its length, then itself
 	atVary         = atETag + 1 + maxETag
-	atVariant      = atVary + 1 + maxVary
+	atVariant      = atVary + 1 + MaxVary
 )
 
 // Meta is what a file says about its answer. Times are in seconds since 1970.
@@ -98,7 +100,7 @@ func (h *header) parse(b []byte) error {
 	h.crc = e.Uint32(b[atCRC:])
 	h.headStart, h.bodyStart = int(e.Uint16(b[atHeadStart:])), int(e.Uint16(b[atBodyStart:]))
 	etag, vary := int(b[atETag]), int(b[atVary])
-	if etag > maxETag || vary > maxVary {
+	if etag > maxETag || vary > MaxVary {
 		return errors.New("has incorrect vary length")
 	}
 	h.ETag, h.Vary = b[atETag+1:atETag+1+etag], b[atVary+1:atVary+1+vary]

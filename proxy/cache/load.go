@@ -24,7 +24,7 @@ func (z *Zone) load() {
 		case d.IsDir():
 			return nil
 		}
-		z.found(path, d)
+		z.found(path, d, o.Log)
 		if s.over() {
 			if !z.sleep(o.Loader.Sleep) {
 				return fs.SkipAll
@@ -44,7 +44,7 @@ func (z *Zone) load() {
 	default:
 	}
 	if err != nil {
-		z.log(Crit, err.Error())
+		o.Log(Crit, err.Error())
 	}
 	z.mu.Lock()
 	z.cold = false
@@ -55,12 +55,12 @@ func (z *Zone) load() {
 	if unix.Statfs(o.Path, &st) == nil {
 		bsize = st.Bsize
 	}
-	z.log(Notice, fmt.Sprintf("http file cache: %s %.3fM, bsize: %d", o.Path, float64(size)/(1<<20), bsize))
+	o.Log(Notice, fmt.Sprintf("http file cache: %s %.3fM, bsize: %d", o.Path, float64(size)/(1<<20), bsize))
 }
 
 // found notes a file. Unlike nginx, which deletes them, files that are not of
 // the cache are let alone.
-func (z *Zone) found(path string, d fs.DirEntry) {
+func (z *Zone) found(path string, d fs.DirEntry, log Log) {
 	key, ok := keyOf(d.Name())
 	if !ok || !d.Type().IsRegular() {
 		return
@@ -71,12 +71,12 @@ func (z *Zone) found(path string, d fs.DirEntry) {
 	}
 	id, length, size := inspect(info)
 	if length < headerSize {
-		z.log(Crit, fmt.Sprintf("cache file %q is too small", path))
+		log(Crit, fmt.Sprintf("cache file %q is too small", path))
 	} else if z.index(key, id, size) {
 		return
 	}
 	if err := os.Remove(path); err != nil {
-		z.log(Crit, "unlink() "+quoteError(path, err))
+		log(Crit, "unlink() "+quoteError(path, err))
 	}
 }
 
@@ -88,7 +88,7 @@ func (z *Zone) index(key Key, id fileID, size int64) bool {
 	e := z.entries[key]
 	if e == nil {
 		if len(z.entries) >= z.opts.Entries {
-			z.log(Alert, "the keys zone is full")
+			z.opts.Log(Alert, "the keys zone is full")
 			return false
 		}
 		e = z.add(key)

@@ -52,6 +52,8 @@ type Lookup struct {
 	updating  bool // this request is the one that asks
 	lockEnds  time.Time
 	waitEnds  time.Time
+	useWhile  bool // the answer found may be used while it is updated
+	useIf     bool // or if asking fails
 	closed    bool
 	fault     int
 
@@ -138,7 +140,7 @@ func (l *Lookup) hold() (fresh bool, k *known) {
 	if e == nil {
 		if e = z.entries[l.key]; e == nil {
 			if e = z.add(l.key); e == nil {
-				z.log(Alert, "the keys zone is full")
+				z.opts.Log(Alert, "the keys zone is full")
 				return false, nil
 			}
 			fresh = true
@@ -239,9 +241,11 @@ func (l *Lookup) readFrom(f *os.File, k *known) error {
 
 // judge says how fresh what was found is.
 func (l *Lookup) judge() Outcome {
-	if l.Valid >= now() {
+	t := now()
+	if l.Valid >= t {
 		return Hit
 	}
+	l.useWhile, l.useIf = l.Valid+l.Updating >= t, l.Valid+l.Error >= t
 	l.zone.mu.Lock()
 	defer l.zone.mu.Unlock()
 	e := l.entry
@@ -308,11 +312,11 @@ func (l *Lookup) Fault() int { return l.fault }
 
 // StaleWhileUpdating says whether the answer itself allows to be used while it
 // is updated.
-func (l *Lookup) StaleWhileUpdating() bool { return l.Valid+l.Updating >= now() }
+func (l *Lookup) StaleWhileUpdating() bool { return l.useWhile }
 
 // StaleIfError says whether the answer itself allows to be used when asking
 // fails.
-func (l *Lookup) StaleIfError() bool { return l.Valid+l.Error >= now() }
+func (l *Lookup) StaleIfError() bool { return l.useIf }
 
 // Head is the head of the answer that was found.
 func (l *Lookup) Head() []byte { return l.beginning[l.headStart:] }

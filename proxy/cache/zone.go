@@ -29,6 +29,7 @@ type Options struct {
 	MinFree  int64         // bytes that stay free on the disk
 	Loader   Pace
 	Manager  Pace
+	Log      Log
 }
 
 // Pace bounds how much is done at a stretch.
@@ -55,7 +56,6 @@ type Log func(s Severity, text string)
 // Zone is an index of answers and the folder of their files. Safe for
 // concurrent use.
 type Zone struct {
-	log  Log
 	stop chan struct{}
 	once sync.Once
 	done sync.WaitGroup
@@ -89,8 +89,8 @@ type entry struct {
 }
 
 // NewZone makes a Zone. Nothing is read or removed before Start.
-func NewZone(o Options, log Log) *Zone {
-	z := &Zone{opts: o, log: log, entries: map[Key]*entry{}, cold: true, stop: make(chan struct{})}
+func NewZone(o Options) *Zone {
+	z := &Zone{opts: o, entries: map[Key]*entry{}, cold: true, stop: make(chan struct{})}
 	z.order.newer, z.order.older = &z.order, &z.order
 	return z
 }
@@ -110,17 +110,22 @@ func (z *Zone) Stop() {
 	z.done.Wait()
 }
 
-// Configure changes the options. An error says that the files lie elsewhere.
-func (z *Zone) Configure(o Options) error {
+// Configure changes the options, for Compatible ones.
+func (z *Zone) Configure(o Options) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if o.Path != z.opts.Path {
-		return fmt.Errorf("uses the %q cache path while previously it used the %q cache path", o.Path, z.opts.Path)
+	z.opts = o
+}
+
+// Compatible says whether a Zone can go on under other options: not when its
+// files lie elsewhere then.
+func (o *Options) Compatible(with Options) error {
+	if o.Path != with.Path {
+		return fmt.Errorf("uses the %q cache path while previously it used the %q cache path", with.Path, o.Path)
 	}
-	if !slices.Equal(o.Levels, z.opts.Levels) {
+	if !slices.Equal(o.Levels, with.Levels) {
 		return errors.New("had previously different levels")
 	}
-	z.opts = o
 	return nil
 }
 
@@ -192,7 +197,7 @@ func (z *Zone) remove(e *entry) {
 		e.holds--
 		e.deleting = false
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			z.log(Crit, "unlink() "+quoteError(name, err))
+			z.opts.Log(Crit, "unlink() "+quoteError(name, err))
 		}
 	}
 	if e.holds == 0 && !e.exists {
