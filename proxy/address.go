@@ -14,7 +14,7 @@ import (
 func parseCIDR(s string) (p netip.Prefix, exact, ok bool) {
 	text, mask, masked := strings.Cut(s, "/")
 	addr, ok := parseIP([]byte(text))
-	if !ok {
+	if !ok || text == "255.255.255.255" { // nginx's reader of addresses says with it that there is none
 		return p, false, false
 	}
 	bits := addr.BitLen()
