@@ -22,6 +22,8 @@ type Conf struct {
 	Index   indexConf
 	Proxy   proxyConf
 	FastCGI lent[fastcgiConf]
+	UWSGI   lent[uwsgiConf]
+	SCGI    lent[cgiConf]
 
 	Referer     refererConf
 	SecureLink  secureLinkConf

@@ -13,13 +13,11 @@ import (
 
 // fastcgiConf is what the module knows at a level.
 type fastcgiConf struct {
-	upstreamConf
+	cgiConf
 
-	params   List[passParam]
-	compiled *passParams
-	index    string
-	split    *regex // fastcgi_split_path_info; nil without
-	catch    List[string]
+	index string
+	split *regex // fastcgi_split_path_info; nil without
+	catch List[string]
 }
 
 // fastcgiScratch is the URI of an exchange in two parts, once somebody has asked
@@ -33,9 +31,7 @@ func fastcgiModule() Module {
 	return Module{
 		Name: "ngx_http_fastcgi_module", Commands: fastcgiCommands(), Variables: fastcgiVariables(),
 		Init: func(c *Conf) {
-			u := upstreamDefaults()
-			u.wire = wireFastCGI
-			c.FastCGI = lent[fastcgiConf]{conf: &fastcgiConf{upstreamConf: u}}
+			c.FastCGI = lent[fastcgiConf]{conf: &fastcgiConf{cgiConf: cgiConf{upstreamConf: upstreamDefaults(wireFastCGI)}}}
 		},
 		Finish: finishFastCGI,
 	}
@@ -75,16 +71,7 @@ func finishFastCGI(l *Level) error {
 	if s := &l.Conf.FastCGI; !s.changed(l.Conf) && s.conf.target == nil {
 		return nil
 	}
-	c := l.Conf.FastCGI.own(l.Conf)
-	if err := c.finish(l, "fastcgi", append(accelFields(), "Status")); err != nil {
-		return err
-	}
-	if c.target == nil {
-		return nil
-	}
-	var err error
-	c.compiled, err = l.compileParams(c.params.Items)
-	return err
+	return l.Conf.FastCGI.own(l.Conf).finish(l, "fastcgi", append(accelFields(), "Status"))
 }
 
 // serveFastCGI is the handler of fastcgi_pass.

@@ -44,7 +44,7 @@ func proxyModule() Module {
 }
 
 func initProxy(c *Conf) {
-	c.Proxy = proxyConf{upstreamConf: upstreamDefaults(), httpVersion: 1, hashMax: 512, hashBucket: 64}
+	c.Proxy = proxyConf{upstreamConf: upstreamDefaults(wireHTTP1), httpVersion: 1, hashMax: 512, hashBucket: 64}
 }
 
 func proxyUpstream(c *Conf) *upstreamConf { return &c.Proxy.upstreamConf }

@@ -246,23 +246,16 @@ func (x *Exchange) buildRequest(c *proxyConf) bool {
 // measureBody decides how the body of the request is announced.
 func (x *Exchange) measureBody(c *proxyConf) {
 	u := &x.upstream
-	u.chunked, u.bodyLength, u.setBody, u.frame = false, x.contentLength(), nil, nil
-	switch {
-	case c.body != nil:
+	u.setBody, u.frame = nil, nil
+	if c.body != nil {
 		u.passBody = false
 		u.setBody = c.body.Bytes(x)
-		u.bodyLength = int64(len(u.setBody))
-	case x.inner.level > 0 && x.body.size == 0: // Unlike nginx, which announces the body that the main request has.
-		u.bodyLength = -1
-	case !c.passBody: // Unlike nginx, which announces a body that it does not send.
-		u.bodyLength = -1
-	case u.streaming && x.Req.Chunked:
-		u.bodyLength = -1
-		if u.chunked = c.wire == wireHTTP1; u.chunked {
-			u.frame = frameChunk
-		}
-	case !u.streaming && (x.Req.Chunked || x.body.discarded):
-		u.bodyLength = x.body.size
+		u.chunked, u.bodyLength = false, int64(len(u.setBody))
+		return
+	}
+	u.bodyLength = x.passedLength()
+	if u.chunked = u.streaming && x.Req.Chunked && c.wire == wireHTTP1; u.chunked {
+		u.frame = frameChunk
 	}
 }
 

@@ -61,6 +61,8 @@ func modules() []Module {
 		// content
 		proxyModule(),
 		fastcgiModule(),
+		uwsgiModule(),
+		scgiModule(),
 		stubStatusModule(),
 		emptyGifModule(),
 		randomIndexModule(),

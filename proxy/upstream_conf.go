@@ -70,7 +70,7 @@ func nextWords() []string {
 	}
 }
 
-// cgiNextWords are the words for servers that do not speak HTTP.
+// cgiNextWords are the words for servers of CGI.
 func cgiNextWords() []string { return nextWords()[:11] }
 
 // The bits of ignore_headers, in the order of ignoreWords.
@@ -94,8 +94,9 @@ func ignoreWords() []string {
 }
 
 // upstreamDefaults is what nginx's modules start with.
-func upstreamDefaults() upstreamConf {
+func upstreamDefaults(wire wireKind) upstreamConf {
 	return upstreamConf{
+		wire:           wire,
 		connectTimeout: time.Minute, sendTimeout: time.Minute, readTimeout: time.Minute,
 		next: nextError | nextTimeout, bufferSize: 4 << 10, buffers: Buffers{8, 4 << 10},
 		buffering: true, requestBuffering: true, passHeaders: true, passBody: true,

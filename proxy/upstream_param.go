@@ -11,6 +11,14 @@ import (
 // The parameters of CGI: what fastcgi_param and its like say, and the fields of
 // the client as HTTP_NAME.
 
+// cgiConf is what a level says about passing requests on as those of CGI.
+type cgiConf struct {
+	upstreamConf
+
+	params   List[passParam]
+	compiled *passParams
+}
+
 // passParam is one parameter.
 type passParam struct {
 	name       string
@@ -46,6 +54,15 @@ func paramRow(prefix string, list func(*Conf) *List[passParam]) Command {
 		return nil
 	}
 	return c
+}
+
+// finish derives what depends on several directives.
+func (c *cgiConf) finish(l *Level, prefix string, hidden []string) error {
+	err := c.upstreamConf.finish(l, prefix, hidden)
+	if err == nil && c.target != nil {
+		c.compiled, err = l.compileParams(c.params.Items)
+	}
+	return err
 }
 
 // compileParams makes what is passed on of the parameters of a level. Without

@@ -129,6 +129,23 @@ func (x *Exchange) bodyToPass(stream bool) Code {
 	return code
 }
 
+// passedLength is the length of the body that is passed on; -1: none, or not
+// known.
+func (x *Exchange) passedLength() int64 {
+	u := &x.upstream
+	switch {
+	case x.inner.level > 0 && x.body.size == 0: // Unlike nginx, which announces the body that the main request has.
+		return -1
+	case !u.conf.passBody: // Unlike nginx, which announces a body that it does not send.
+		return -1
+	case u.streaming && x.Req.Chunked:
+		return -1
+	case !u.streaming && (x.Req.Chunked || x.body.discarded):
+		return x.body.size
+	}
+	return x.contentLength()
+}
+
 // pass asks the servers of the target, that of url when variables name it, for
 // an answer to the request that has been built.
 func (x *Exchange) pass(url *upstreamURL) Code {

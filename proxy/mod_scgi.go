@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"strconv"
+
+	"proxyctl/proxy/http1"
+)
+
+// ngx_http_scgi_module: passes requests to an application that speaks SCGI:
+// parameters in one netstring, and the body behind it.
+
+func scgiModule() Module {
+	of := func(c *Conf) *cgiConf { return c.SCGI.own(c) }
+	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
+	return Module{
+		Name: "ngx_http_scgi_module",
+		Commands: append(upstreamRows("scgi", cgiNextWords(), up),
+			Command{Name: "scgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Passes requests to an SCGI server.", Set: setPass(up, serveSCGI, plainTarget("scgi://"))},
+			paramRow("scgi", func(c *Conf) *List[passParam] { return &of(c).params }),
+		),
+		Init: func(c *Conf) { c.SCGI = lent[cgiConf]{conf: &cgiConf{upstreamConf: upstreamDefaults(wireCGI)}} },
+		Finish: func(l *Level) error {
+			if s := &l.Conf.SCGI; !s.changed(l.Conf) && s.conf.target == nil {
+				return nil
+			}
+			return of(l.Conf).finish(l, "scgi", append(accelFields(), "Status"))
+		},
+	}
+}
+
+// serveSCGI is the handler of scgi_pass.
+func serveSCGI(x *Exchange) Code {
+	c := x.loc.Conf.SCGI.conf
+	u, code := x.beginPass(&c.upstreamConf)
+	if code != OK {
+		return code
+	}
+	var url upstreamURL
+	if c.target.value == nil {
+		u.vars, u.block = c.target.vars, c.target.group
+	} else if !x.evalAddress(c.target.value.String(x), passVars{scheme: []byte("scgi://")}, &url) {
+		return 500
+	}
+	if code := x.bodyToPass(!x.Req.Chunked); code != OK {
+		return code
+	}
+	x.buildSCGI(c)
+	return x.pass(&url)
+}
+
+// buildSCGI makes the netstring (ngx_http_scgi_create_request). Its length comes
+// first, and is known last.
+func (x *Exchange) buildSCGI(c *cgiConf) {
+	const room = 20 // for the length
+	u := &x.upstream
+	u.isHead = x.isMethod("HEAD")
+	h := append(u.head[:0], make([]byte, room)...)
+	length := http1.AppendInt(x.borrow(), max(x.passedLength(), 0))
+	h = x.appendParam(h, append(x.borrow(), "CONTENT_LENGTH"...), length, appendSCGIPair)
+	x.giveBack(length)
+	h = x.appendParams(h, c.compiled, appendSCGIPair)
+	var digits [room]byte
+	prefix := append(strconv.AppendInt(digits[:0], int64(len(h)-room), 10), ':')
+	n := copy(h, prefix)
+	u.head = append(append(h[:n], h[room:]...), ',')
+}
+
+func appendSCGIPair(dst, name, value []byte) []byte {
+	return append(append(append(append(dst, name...), 0), value...), 0)
+}
