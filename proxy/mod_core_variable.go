@@ -139,7 +139,7 @@ func appendContentLength(dst []byte, x *Exchange) ([]byte, bool) {
 	switch {
 	case x.contentLength() >= 0:
 		return http1.AppendInt(dst, x.contentLength()), true
-	case x.body.file != nil || len(x.body.data) > 0:
+	case x.body.file != nil || len(x.body.data) > 0, x.bodyRead && x.Req.Chunked && !x.upstream.streaming:
 		return http1.AppendInt(dst, x.body.size), true
 	}
 	return dst, false
