@@ -21,11 +21,12 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		t.record.Next = now.Add(othersPause)
 		return nil
-	case err != nil:
+	case err == nil:
+		defer func() { _ = k.locks.Unlock(context.Background(), t.id) }()
+	case !t.urgent(now):
 		k.failed(t, storageError{err})
 		return nil
 	}
-	defer func() { _ = k.locks.Unlock(context.Background(), t.id) }()
 	if cert := k.adopt(t); cert != nil {
 		return cert
 	}
@@ -34,7 +35,7 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	t.record.Next = now.Add(backOff(unreachable, t.record.Begun))
 	// Written first: a process that ends in the middle, again and again, must
 	// not ask ever more often.
-	if err := k.storeOf(&t.order).saveRecord(t.id, &t.record); err != nil {
+	if err := k.storeOf(&t.order).saveRecord(t.id, &t.record); err != nil && !t.urgent(now) {
 		k.failed(t, err)
 		return nil
 	}
@@ -69,6 +70,11 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 	if cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore) < time.Hour {
 		t.record.AskAgain = cert.Leaf.NotAfter // too short for wishes
 	}
+	if now := k.o.Now(); !now.Before(t.renewAt()) {
+		t.record.Next = now.Add(askPeriod)
+		k.o.Log("warn", fmt.Sprintf("certificate for %s is valid from %s until %s UTC: the clock of this machine, at %s UTC, must be wrong",
+			&t.order, cert.Leaf.NotBefore.UTC().Format(time.DateTime), cert.Leaf.NotAfter.UTC().Format(time.DateTime), now.UTC().Format(time.DateTime)))
+	}
 	what := "obtained"
 	if renewed {
 		what = "renewed"
@@ -86,6 +92,16 @@ func (k *keeper) attempt(t *task) *tls.Certificate {
 		k.o.Log("error", fmt.Sprintf("certificate for %s is served but %v", &t.order, err))
 	}
 	return cert
+}
+
+// urgent says whether a certificate ends so soon that it is better renewed in
+// memory than not at all.
+func (t *task) urgent(now time.Time) bool {
+	if t.cert == nil {
+		return false
+	}
+	leaf := t.cert.Leaf
+	return leaf.NotAfter.Sub(now) < leaf.NotAfter.Sub(leaf.NotBefore)/6
 }
 
 // othersPause is how long an order is left to another process that works on it:

@@ -52,6 +52,7 @@ func (d *Doctor) Examine(ctx context.Context, names []string) []Finding {
 	for _, name := range names {
 		d.name(ctx, strings.ToLower(name))
 	}
+	d.files()
 	d.proofs(ctx)
 	d.forecast(names)
 	return d.findings
@@ -265,6 +266,36 @@ func (d *Doctor) judgeCAA(name, zone string, allowed []string) {
 	}
 }
 
+// files looks at those of the servers, and whether somebody renews them.
+func (d *Doctor) files() {
+	now := d.Options.Now()
+	seen := map[pairKey]bool{}
+	for i := range d.Sites {
+		for _, k := range d.Sites[i].keys() {
+			if seen[k] || k.Cert == Obtained || strings.HasPrefix(k.Cert, "data:") {
+				continue
+			}
+			seen[k] = true
+			e := load(k)
+			switch {
+			case e.trouble != nil && !e.trouble.missing:
+				d.say("error", k.Cert, e.trouble.text, "have its owner make it anew, or remove it: what is missing is obtained, what is broken is not")
+			case e.trouble != nil:
+				d.say("warning", k.Cert, e.trouble.text, "")
+			case e.neglect(k, now) != "":
+				d.say("error", k.Cert, strings.TrimPrefix(e.neglect(k, now), "certificate "+quoteCert(k.Cert)+" "), "see what has become of its owner's timer, for Certbot: systemctl status certbot.timer")
+			default:
+				d.say("ok", k.Cert, "can be served"+until(e.cert), "")
+			}
+			if root, name := lineagePath(k.Cert); root != "" {
+				if _, err := readLineage(root, name); err != nil {
+					d.say("warning", k.Cert, err.Error(), "Certbot does not renew it: make it anew with certbot certonly --cert-name "+name)
+				}
+			}
+		}
+	}
+}
+
 // proofs asks for those that certificates demand.
 func (d *Doctor) proofs(ctx context.Context) {
 	data := newFolder(d.Options.DataDir, d.Options.AsRoot)
@@ -276,7 +307,8 @@ func (d *Doctor) proofs(ctx context.Context) {
 		}
 	}
 	kept := store{data.sub("certificates")}
-	for _, id := range kept.ids() {
+	ids, _ := kept.ids() // storage has been looked at
+	for _, id := range ids {
 		_, cert := kept.load(id)
 		certs = append(certs, cert)
 	}
@@ -302,7 +334,8 @@ func (d *Doctor) forecast(names []string) {
 	a := d.Options.ACME.defaultAuthority()
 	now := d.Options.Now()
 	tried, week := 0, map[string]int{}
-	for _, id := range s.ids() {
+	ids, _ := s.ids()
+	for _, id := range ids {
 		r, _ := s.load(id)
 		if r.Directory != a.directory {
 			continue
@@ -313,7 +346,7 @@ func (d *Doctor) forecast(names []string) {
 		if len(r.Names) > 0 && now.Sub(r.Tried) < 7*24*time.Hour {
 			week[registered(r.Names[0])]++
 		}
-		if r.Error != "" && slices.ContainsFunc(r.Names, func(n string) bool { return len(names) == 0 || slices.Contains(names, n) }) {
+		if r.Error != "" && now.Sub(r.Tried) < shownFailed && slices.ContainsFunc(r.Names, func(n string) bool { return len(names) == 0 || slices.Contains(names, n) }) {
 			d.say("error", strings.Join(r.Names, ", "), "the last try failed: "+r.Error, fmt.Sprintf("it is tried again at %s UTC; proxyctl certs renew %s tries at once", r.Next.UTC().Format(time.DateTime), id))
 		}
 	}

@@ -23,7 +23,11 @@ import (
 func Export(o Options, root, which, lineage string) (string, error) {
 	o.complete()
 	s := store{newFolder(o.DataDir, o.AsRoot).sub("certificates")}
-	for _, id := range s.ids() {
+	ids, err := s.ids()
+	if err != nil {
+		return "", err
+	}
+	for _, id := range ids {
 		r, cert := s.load(id)
 		if cert == nil || id != which && !slices.Contains(certificateNames(cert), strings.ToLower(which)) {
 			continue

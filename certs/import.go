@@ -55,9 +55,6 @@ func (i *Imported) take(o *Options, data *folder, root string) error {
 	}
 	from := o.ACME.at(l.server)
 	from.chain = l.chain
-	if err := i.takeAccount(l, &from, data); err != nil {
-		return err
-	}
 	live := filepath.Join(root, "live", i.Name)
 	cert, err := loadPair(Pair{Cert: filepath.Join(live, "fullchain.pem"), Key: filepath.Join(live, "privkey.pem")}, true)
 	if err != nil {
@@ -69,6 +66,9 @@ func (i *Imported) take(o *Options, data *folder, root string) error {
 	i.Names, i.NotAfter = certificateNames(cert), cert.Leaf.NotAfter
 	if len(i.Names) == 0 {
 		return errors.New("its certificate has no names")
+	}
+	if err := i.takeAccount(l, &from, data); err != nil {
+		return err
 	}
 	order := order{names: i.Names, from: from, key: keyOf(cert)}
 	s := store{data.sub("certificates")}

@@ -320,6 +320,15 @@ type keyKind string
 
 const defaultKey keyKind = "ecdsa:256"
 
+// known says whether such keys can be made.
+func (k keyKind) known() bool {
+	switch k {
+	case "ecdsa", "ecdsa:256", "ecdsa:384", "ecdsa:521", "rsa", "rsa:2048", "rsa:3072", "rsa:4096":
+		return true
+	}
+	return false
+}
+
 // newKey makes a key for a certificate.
 func newKey(kind keyKind) (crypto.Signer, error) {
 	algorithm, size, _ := strings.Cut(string(kind), ":")

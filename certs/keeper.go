@@ -114,7 +114,10 @@ func (k *keeper) task(o *order) *task {
 		return t
 	}
 	t := &task{order: *o, id: id}
-	t.record, t.cert = k.storeOf(o).load(id)
+	var err error
+	if t.record, t.cert, err = k.storeOf(o).read(id); err != nil {
+		k.o.Log("error", fmt.Sprintf("certificate for %s: what is kept is broken, it is obtained anew: %v", o, err))
+	}
 	t.record.Names, t.record.Directory = o.names, o.from.directory
 	k.tasks[id] = t
 	if tried := t.record.Tried; k.o.Now().Sub(tried) < limitWindow {
@@ -165,6 +168,7 @@ func (k *keeper) begin() time.Duration {
 	pause := maxPause
 	var due []*task
 	for _, t := range k.tasks {
+		t.distrust(now)
 		if t.running || t.idle(now) || !t.wanted && t.unsaved == nil && !t.force {
 			continue
 		}
@@ -192,6 +196,13 @@ func (k *keeper) begin() time.Duration {
 	return max(pause, 10*time.Millisecond)
 }
 
+// distrust forgets times that were written down while the clock was ahead.
+func (t *task) distrust(now time.Time) {
+	if !t.running && t.record.Tried.After(now.Add(time.Hour)) {
+		t.record.Tried, t.record.Next, t.record.AskAgain = now, time.Time{}, time.Time{}
+	}
+}
+
 // mayBegin keeps orders apart that share a name, whose challenges would be in
 // each other's way, and an account inside its limit.
 func (k *keeper) mayBegin(t *task, now time.Time) bool {
@@ -199,7 +210,7 @@ func (k *keeper) mayBegin(t *task, now time.Time) bool {
 		return false
 	}
 	account := t.from.id()
-	recent := slices.DeleteFunc(k.starts[account], func(at time.Time) bool { return now.Sub(at) >= limitWindow })
+	recent := slices.DeleteFunc(k.starts[account], func(at time.Time) bool { return now.Sub(at).Abs() >= limitWindow })
 	k.starts[account] = recent
 	if len(recent) >= k.limit && t.unsaved == nil && !t.asks(now) {
 		free := slices.MinFunc(recent, time.Time.Compare).Add(limitWindow)
@@ -276,7 +287,7 @@ func (k *keeper) run(t *task) {
 	k.mu.Unlock()
 	var cert *tls.Certificate
 	switch {
-	case work.unsaved != nil && !work.force:
+	case work.unsaved != nil && !work.force && !work.urgent(now):
 		k.keep(&work)
 	case asks:
 		k.ask(&work)

@@ -287,6 +287,62 @@ func TestKeeperFullDisk(t *testing.T) {
 	}
 }
 
+// TestKeeperWithoutStorage: what ends soon is renewed even if nothing can be
+// written any more.
+func TestKeeperWithoutStorage(t *testing.T) {
+	a := newAuthorityStub(t)
+	o := testOrder("site.test")
+	_, first := a.work(o)
+	if err := os.RemoveAll(a.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.now = a.now.Add(61 * 24 * time.Hour)
+	task, cert := a.work(o)
+	if cert != first || len(a.asked) != 1 || task.record.Error == "" {
+		t.Errorf("in time: asked %q, %+v", a.asked, task.record)
+	}
+	a.now = a.now.Add(20 * 24 * time.Hour)
+	task, cert = a.work(o)
+	if cert == first || len(a.asked) != 2 || task.unsaved == nil {
+		t.Errorf("late: asked %q, %+v", a.asked, task.record)
+	}
+	a.now = a.now.Add(80 * 24 * time.Hour)
+	if _, again := a.work(o); again == cert || len(a.asked) != 3 {
+		t.Errorf("late again: asked %q, %+v", a.asked, task.record)
+	}
+}
+
+// TestKeeperClock: a clock that is wrong makes no endless orders, and is not
+// remembered when it is right again.
+func TestKeeperClock(t *testing.T) {
+	a := newAuthorityStub(t)
+	right := a.now
+	a.now = right.AddDate(3, 0, 0)
+	a.keep.issue = func(_ context.Context, r request) ([]byte, error) {
+		a.asked = append(a.asked, "")
+		return issueStub(t, r.order.names, r.key.Public(), right, a.life), nil
+	}
+	o := testOrder("site.test")
+	for range 5 {
+		a.work(o)
+		a.now = a.now.Add(time.Hour)
+	}
+	if len(a.asked) != 1 || !slices.ContainsFunc(a.log, func(s string) bool {
+		return strings.Contains(s, "the clock of this machine, at 2029-01-01 00:00:00 UTC, must be wrong")
+	}) {
+		t.Errorf("asked %d times, %q", len(a.asked), a.log)
+	}
+	a.now = right.Add(61 * 24 * time.Hour)
+	a.keep.begin()
+	a.keep.ended.Wait()
+	if len(a.asked) != 2 {
+		t.Errorf("asked %d times", len(a.asked))
+	}
+}
+
 // TestKeeperLimit: a thousand orders stay inside what an account may have.
 func TestKeeperLimit(t *testing.T) {
 	a := newAuthorityStub(t)

@@ -36,16 +36,25 @@ type lineage struct {
 // lineageOf finds the lineage that a path below live belongs to; nil if it
 // belongs to none, or its renewal file cannot be read.
 func lineageOf(certFile string) *lineage {
-	dir := filepath.Dir(certFile)
-	live := filepath.Dir(dir)
-	if filepath.Base(live) != "live" {
+	root, name := lineagePath(certFile)
+	if root == "" {
 		return nil
 	}
-	l, err := readLineage(filepath.Dir(live), filepath.Base(dir))
+	l, err := readLineage(root, name)
 	if err != nil {
 		return nil
 	}
 	return l
+}
+
+// lineagePath takes a path below live apart; root is "" for other paths.
+func lineagePath(certFile string) (root, name string) {
+	dir := filepath.Dir(certFile)
+	live := filepath.Dir(dir)
+	if filepath.Base(live) != "live" {
+		return "", ""
+	}
+	return filepath.Dir(live), filepath.Base(dir)
 }
 
 // readLineage reads renewal/NAME.conf.
@@ -55,6 +64,9 @@ func readLineage(root, name string) (*lineage, error) {
 		return nil, err
 	}
 	p := readINI(text)
+	if cmp.Or(p["fullchain"], p["authenticator"], p["account"]) == "" {
+		return nil, fmt.Errorf("%q is not a renewal file of Certbot", filepath.Join(root, "renewal", name+".conf"))
+	}
 	l := &lineage{
 		name: name, root: root, server: p["server"], account: p["account"],
 		key: defaultKey, chain: p["preferred_chain"], staple: p["must_staple"] == "True",

@@ -53,6 +53,9 @@ func isPublic(name string, wildcards, public bool) bool {
 	if wild && !wildcards || !strings.Contains(base, ".") || !isDNSName(base) || strings.Contains(base, "_") {
 		return false
 	}
+	if edged := "." + base + "."; strings.Contains(edged, ".-") || strings.Contains(edged, "-.") {
+		return false // RFC 952
+	}
 	if _, err := netip.ParseAddr(base); err == nil {
 		return false // addresses are asked for by acme_certificate only
 	}

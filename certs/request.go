@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -36,11 +37,38 @@ const requestsFolder = "requests"
 func Obtain(ctx context.Context, o Options, names []string, key string, progress func(string)) (Status, error) {
 	o.complete()
 	from := o.ACME.defaultAuthority()
-	order := order{names: names, from: from, key: keyKind(key)}
-	if order.key == "" {
-		order.key = defaultKey
+	names, err := obtainable(names, &from)
+	if err != nil {
+		return Status{}, err
+	}
+	order := order{names: names, from: from, key: cmp.Or(keyKind(key), defaultKey)}
+	if !order.key.known() {
+		return Status{}, fmt.Errorf("unsupported key %q: ecdsa:256, ecdsa:384, ecdsa:521, rsa:2048, rsa:3072 or rsa:4096", key)
 	}
 	return fulfil(ctx, o, order, demand{Names: names, Key: key}, progress)
+}
+
+// obtainable checks names before an authority is asked for a certificate.
+func obtainable(names []string, from *authority) ([]string, error) {
+	var out []string
+	for _, given := range names {
+		found := publicNames([]string{given}, true, from.public())
+		switch {
+		case len(found) == 0:
+			return nil, fmt.Errorf("no certificate can be obtained for %q: it is not a public name", given)
+		case from.dns == (DNS{}) && slices.ContainsFunc(found, isWildcard):
+			return nil, fmt.Errorf("a wildcard like %q is proved by the DNS only: see --acme-dns-hook and --acme-dns-rfc2136", given)
+		}
+		for _, n := range found {
+			if !slices.Contains(out, n) {
+				out = append(out, n)
+			}
+		}
+	}
+	if len(out) > maxNames {
+		return nil, fmt.Errorf("%d names are too many for one certificate: it holds %d", len(out), maxNames)
+	}
+	return out, nil
 }
 
 // Renew has a certificate in storage renewed now. name is its ID or one of its
@@ -48,7 +76,11 @@ func Obtain(ctx context.Context, o Options, names []string, key string, progress
 func Renew(ctx context.Context, o Options, name string, progress func(string)) (Status, error) {
 	o.complete()
 	s := store{newFolder(o.DataDir, o.AsRoot).sub("certificates")}
-	for _, id := range s.ids() {
+	ids, err := s.ids()
+	if err != nil {
+		return Status{}, err
+	}
+	for _, id := range ids {
 		r, cert := s.load(id)
 		if id != name && (cert == nil || !slices.Contains(certificateNames(cert), strings.ToLower(name))) {
 			continue
@@ -123,7 +155,11 @@ func outcome(id string, r *record, cert *tls.Certificate) (Status, error) {
 // here obtains without a server; certmagic listens on ports 80 and 443 for as
 // long as it takes.
 func here(ctx context.Context, o Options, order order, id string, progress func(string)) (Status, error) {
-	o.Log = func(_, text string) { progress(text) }
+	o.Log = func(level, text string) {
+		if level != "error" { // that is what the command ends with
+			progress(text)
+		}
+	}
 	logger := newLogger(func(string, string) {})
 	cache := certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return nil, errNoCertificate }, Logger: logger,

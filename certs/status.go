@@ -2,11 +2,8 @@ package certs
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -58,8 +55,11 @@ func List(sites []Site, o Options) ([]Status, error) {
 		}
 		for _, order := range wanted[i] {
 			id := order.id()
-			r, cert := k.storeOf(&order).load(id)
+			r, cert, err := k.storeOf(&order).read(id)
 			r.Names = order.names
+			if err != nil {
+				r.Error = err.Error()
+			}
 			if other, shown := kept.covering(order.names); cert == nil && shown != nil {
 				failure := r.Error // until it has one of its own
 				id = other
@@ -73,19 +73,28 @@ func List(sites []Site, o Options) ([]Status, error) {
 			listed[id] = true
 		}
 	}
-	ids, err := k.store.List(context.Background(), "", false)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	ids, err := k.store.ids()
+	if err != nil {
 		return out, err
 	}
 	for _, id := range ids {
-		if r, cert := k.store.load(id); !listed[id] && (cert != nil || len(r.Names) > 0) {
+		r, cert, err := k.store.read(id)
+		if !listed[id] && (cert != nil || err != nil || len(r.Names) > 0 && o.Now().Sub(r.Tried) < shownFailed) {
 			st := keptStatus(id, &r, cert)
+			if err != nil {
+				if st.Error = err.Error(); len(st.Names) == 0 {
+					st.Names = []string{id}
+				}
+			}
 			st.proved(data, cert, o.Now())
 			out = append(out, st)
 		}
 	}
 	return out, nil
 }
+
+// shownFailed is how long a failed try for what no server needs is shown.
+const shownFailed = 7 * 24 * time.Hour
 
 // fileStatus tells about a file.
 func fileStatus(s *Site, k pairKey, e *entry) Status {
@@ -206,14 +215,18 @@ func (f *folder) unannounce() {
 // Describe words the moment of a renewal for people.
 func (s *Status) Describe(now time.Time) string {
 	switch {
-	case s.Renewal.IsZero() && s.Source == "none" && s.ID != "":
+	case s.Source == "none" && (s.ID == "" || s.Place == ""):
+		return "never" // nobody works on it
+	case s.Source == "none" && s.Renewal.IsZero():
 		return "now"
-	case s.Renewal.IsZero() && s.Source == "none":
-		return "never"
 	case s.Renewal.IsZero():
 		return "by its owner"
 	case !s.Renewal.After(now):
 		return "now"
 	}
-	return fmt.Sprintf("in %v", s.Renewal.Sub(now).Round(time.Minute))
+	left := s.Renewal.Sub(now)
+	if left >= 48*time.Hour {
+		return fmt.Sprintf("in %.0f days", left.Hours()/24)
+	}
+	return fmt.Sprintf("in %v", left.Round(time.Minute))
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -40,17 +41,28 @@ type record struct {
 // load gives what is kept of an order; cert is nil when there is none that can
 // be served.
 func (s store) load(id string) (r record, cert *tls.Certificate) {
+	r, cert, _ = s.read(id)
+	return r, cert
+}
+
+// read is load, with an error when there is something that cannot be served.
+func (s store) read(id string) (r record, cert *tls.Certificate, err error) {
 	if text, err := s.Load(context.Background(), id+"/"+recordFile); err == nil {
 		_ = json.Unmarshal(text, &r) // one that cannot be read is none
 	}
-	_ = s.asRoot(func() error {
+	err = s.asRoot(func() (err error) {
 		file := s.file(id + "/" + bundleFile)
-		if c, err := loadPair(Pair{Cert: file, Key: file}, true); err == nil && c.Leaf != nil {
-			cert = c
-		}
-		return nil
+		cert, err = loadPair(Pair{Cert: file, Key: file}, true)
+		return err
 	})
-	return r, cert
+	var bad *loadError
+	switch {
+	case errors.As(err, &bad) && bad.missing:
+		err = nil
+	case err == nil && cert.Leaf == nil:
+		cert, err = nil, fmt.Errorf("%q cannot be read", s.file(id+"/"+bundleFile))
+	}
+	return r, cert, err
 }
 
 func (s store) saveRecord(id string, r *record) error {
@@ -101,10 +113,10 @@ func parseBundle(text []byte) (*tls.Certificate, error) {
 }
 
 // ids lists what is kept.
-func (s store) ids() []string {
+func (s store) ids() ([]string, error) {
 	ids, err := s.List(context.Background(), "", false)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, fmt.Errorf("what is kept cannot be read: %w", err)
 	}
-	return ids
+	return ids, nil
 }

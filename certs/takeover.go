@@ -268,7 +268,8 @@ type keptCerts struct {
 func (k *keptCerts) covering(names []string) (id string, best *tls.Certificate) {
 	if !k.read {
 		k.read = true
-		for _, id := range k.store.ids() {
+		ids, _ := k.store.ids()
+		for _, id := range ids {
 			if _, cert := k.store.load(id); cert != nil && k.now.Before(cert.Leaf.NotAfter) {
 				k.ids, k.certs = append(k.ids, id), append(k.certs, cert)
 			}

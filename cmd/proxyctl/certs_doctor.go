@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -23,7 +24,13 @@ func certsDoctorCommand(s *certsSettings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			doctor := certs.Doctor{Options: o, Resolver: resolver}
+			doctor := certs.Doctor{Options: o}
+			if doctor.Resolver, err = resolverAddress(resolver); err != nil {
+				return err
+			}
+			if conf == "" && len(args) == 0 && isFile(defaultConf) {
+				conf = defaultConf
+			}
 			if conf != "" {
 				if doctor.Sites, err = s.sitesOf(conf, cmd.ErrOrStderr()); err != nil {
 					return err
@@ -56,7 +63,18 @@ func certsDoctorCommand(s *certsSettings) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&resolver, "resolver", "", "name server to ask, HOST:PORT (default: the system's)")
-	cmd.Flags().StringVarP(&conf, "conf", "c", "", "configuration to take the names and the certificates from")
+	cmd.Flags().StringVar(&resolver, "resolver", "", "name server to ask, ADDRESS[:PORT] (default: the system's)")
+	cmd.Flags().StringVarP(&conf, "conf", "c", "", "configuration to take the names and the certificates from (default without names: "+defaultConf+")")
 	return cmd
+}
+
+// resolverAddress gives an address its port.
+func resolverAddress(text string) (string, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(a, 53).String(), nil
+	}
+	if _, err := netip.ParseAddrPort(text); text != "" && err != nil {
+		return "", fmt.Errorf("invalid --resolver %q: an address, or an address and a port", text)
+	}
+	return text, nil
 }

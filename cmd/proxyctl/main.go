@@ -48,6 +48,12 @@ func rootCommand() *cobra.Command {
 		validateCommand(), explainCommand(), fmtCommand(), diffCommand(), migrateCommand(),
 		dumpCommand(), directivesCommand(), versionCommand(),
 	)
+	for _, c := range root.Commands() {
+		if !c.Runnable() { // a group: what it does not know is a mistake
+			c.Args = cobra.NoArgs
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	for _, s := range signals() {
 		root.AddCommand(signalCommand(s))
 	}
