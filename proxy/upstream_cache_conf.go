@@ -131,9 +131,10 @@ func setCache(prefix string, of func(*Conf) *upstreamConf) func(*Level, *parser.
 		if name == "" {
 			return sayAt(arg, "", "the name of a keys_zone, or off", "zero size shared memory zone \"\"")
 		}
-		c.zone = l.cacheZone(prefix, name)
+		z := l.cacheZone(prefix, name)
+		c.zone = z
 		l.AtFinish(func() {
-			if !c.zone.declared {
+			if !z.declared {
 				l.c.failLater(parser.Error, arg.Range, parser.Range{}, "", prefix+"_cache_path declares zones: keys_zone="+name+":10m", "\"%s_cache\" zone \"%s\" is unknown", prefix, name)
 			}
 		})
