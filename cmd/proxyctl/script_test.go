@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"proxyctl/proxy"
 )
 
 func TestMain(m *testing.M) {
@@ -233,7 +231,7 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil {
 			ts.Fatalf("the server started")
 		}
-		h.server = nil
+		h.server, h.conf = nil, ""
 		fmt.Fprint(ts.Stdout(), h.restore(out.String()))
 		return
 	}
@@ -332,39 +330,6 @@ func scriptEnded(ts *testscript.TestScript, _ bool, _ []string) {
 	case <-time.After(10 * time.Second):
 		ts.Fatalf("the server did not end")
 	}
-}
-
-// get [-cert=NAME] URL [Name: value]...: a GET on a connection of its own; prints
-// the answer. The URL's host is sent as Host, the connection goes to 127.0.0.1.
-// With ! the handshake of https must fail.
-func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
-	h := harnessOf(ts)
-	cert, args := cutCert(args)
-	rest, https := strings.CutPrefix(args[0], "https://")
-	host, path, _ := strings.Cut(strings.TrimPrefix(rest, "http://"), "/")
-	name, port, err := net.SplitHostPort(host)
-	ts.Check(err)
-	c, err := net.Dial("tcp", "127.0.0.1:"+h.translate(port))
-	ts.Check(err)
-	defer c.Close()
-	if https {
-		if c, err = secure(ts, c, name, cert); neg {
-			if err == nil {
-				ts.Fatalf("the handshake did not fail")
-			}
-			return
-		}
-		ts.Check(err)
-	}
-	request := "GET /" + path + " HTTP/1.1\r\nHost: " + h.translate(host) + "\r\nConnection: close\r\n"
-	for _, field := range args[1:] {
-		request += field + "\r\n"
-	}
-	_, err = io.WriteString(c, request+"\r\n")
-	ts.Check(err)
-	answer, _ := read(c, untilSilent, false)
-	h.agree(ts, answer, port, &proxy.Question{Method: "GET", TLS: https, Host: h.translate(host), Target: "/" + path, Fields: args[1:]}, cert)
-	fmt.Fprint(ts.Stdout(), h.restore(answer))
 }
 
 // log [FILE] REGEXP: the error log, or another file, has a matching line;

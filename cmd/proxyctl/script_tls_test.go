@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -87,12 +86,4 @@ func secure(ts *testscript.TestScript, c net.Conn, host, cert string) (net.Conn,
 	conn := tls.Client(c, config)
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	return conn, conn.Handshake()
-}
-
-// cutCert takes -cert=NAME off the front.
-func cutCert(args []string) (cert string, rest []string) {
-	if name, ok := strings.CutPrefix(args[0], "-cert="); ok {
-		return name, args[1:]
-	}
-	return "", args
 }

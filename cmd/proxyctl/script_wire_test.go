@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,12 +132,23 @@ func readMessage(r *bufio.Reader) (head, body string, err error) {
 	return head, string(data), err
 }
 
+var wireEscape = regexp.MustCompile(`\\(x[0-9a-f]{2}|[rnts\\])`)
+
 // wireText makes CRLF line ends of a script file's, and reads \r, \n, \t, \s
-// (space), \x00 and \\ as escapes. The last line end is dropped: write a blank line to end a head.
+// (space), \xff and \\ as escapes. The last line end is dropped: write a blank line to end a head.
 func wireText(s string) string {
 	s = strings.TrimSuffix(s, "\n")
 	s = strings.ReplaceAll(s, "\n", "\r\n")
-	return strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\x00`, "\x00", `\\`, `\`, `\t`, "\t", `\s`, " ").Replace(s)
+	return wireEscape.ReplaceAllStringFunc(s, func(e string) string {
+		switch e[1] {
+		case 'x':
+			n, _ := strconv.ParseUint(e[2:], 16, 8)
+			return string([]byte{byte(n)})
+		case 's':
+			return " "
+		}
+		return strings.NewReplacer("r", "\r", "n", "\n", "t", "\t").Replace(e[1:])
+	})
 }
 
 // send [-end | -gone | -abort | -leave] PORT FILE...: sends the raw requests of the
