@@ -322,3 +322,22 @@ func (t *Table) Blocks() []BlockInfo {
 
 // EscapedTarget writes a decoded path as a client would send it.
 func EscapedTarget(path string) string { return escapeTarget(path) }
+
+// Probes gives one plain request for each address of each server, by a name that
+// leads to it where there is one.
+func (t *Table) Probes() []Witness {
+	var out []Witness
+	w := &witnesses{patterns: map[patternKey]*pcre.Syntax{}}
+	for _, s := range t.Servers {
+		host := ""
+		for _, n := range s.Names {
+			if hosts := w.hosts(n); host == "" && len(hosts) > 0 {
+				host = hosts[0]
+			}
+		}
+		for _, l := range s.listens {
+			out = append(out, Witness{To: l.listenAddress(l.options), Host: host, Method: "GET", Target: "/"})
+		}
+	}
+	return out
+}

@@ -55,13 +55,7 @@ func migrateVerifyCommand() *cobra.Command {
 			defer cancel()
 			report, err := v.run(ctx)
 			if err != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "proxyctl: %v\n", err)
-				var refused *verify.Refused
-				if errors.As(err, &refused) {
-					parser.WriteText(cmd.ErrOrStderr(), errorsOf(refused.Diagnostics), textOptions(cmd.ErrOrStderr()))
-					fmt.Fprintln(cmd.ErrOrStderr(), `"proxyctl migrate check" says more.`)
-				}
-				return exitCode(1)
+				return sayRefused(cmd, err)
 			}
 			out := cmd.OutOrStdout()
 			if v.format == "json" {
@@ -95,6 +89,18 @@ func (v *verifying) flags(cmd *cobra.Command) {
 	flags.DurationVar(&v.budget, "budget", v.budget, "how long it may take")
 	flags.IntVar(&v.most, "max", v.most, "how many requests are made at most")
 	flags.BoolVar(&v.keep, "keep", false, "keep the configuration and the logs that were used")
+}
+
+// sayRefused tells what kept a command from being done, and the errors of a
+// configuration that cannot be served.
+func sayRefused(cmd *cobra.Command, err error) error {
+	w := cmd.ErrOrStderr()
+	fmt.Fprintf(w, "proxyctl: %v\n", err)
+	if refused := new(verify.Refused); errors.As(err, &refused) {
+		parser.WriteText(w, errorsOf(refused.Diagnostics), textOptions(w))
+		fmt.Fprintln(w, `"proxyctl migrate check" says more.`)
+	}
+	return exitCode(1)
 }
 
 func errorsOf(diags []*parser.Diagnostic) []*parser.Diagnostic {
