@@ -41,9 +41,8 @@ func fastcgiCommands() []Command {
 	const in = inHTTPLevels
 	of := func(c *Conf) *fastcgiConf { return c.FastCGI.own(c) }
 	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
-	return append(upstreamRows("fastcgi", cgiNextWords(), up),
+	return append(cgiRows("fastcgi", up, func(c *Conf) *List[passParam] { return &of(c).params }),
 		Command{Name: "fastcgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Passes requests to a FastCGI server.", Set: setPass(up, serveFastCGI, plainTarget("fastcgi://"))},
-		paramRow("fastcgi", func(c *Conf) *List[passParam] { return &of(c).params }),
 		Command{Name: "fastcgi_split_path_info", In: in, Args: "1", Syntax: "regex", Doc: "Takes $fastcgi_script_name and $fastcgi_path_info apart.", Set: setSplitPathInfo},
 		Text(Command{Name: "fastcgi_index", In: in, Syntax: "name", Doc: "Sets what follows a $fastcgi_script_name that ends in a slash."}, func(c *Conf) *string { return &of(c).index }),
 		Strings(Command{Name: "fastcgi_catch_stderr", In: in, Doc: "Refuses an answer when its application says this on standard error."}, func(c *Conf) *List[string] { return &of(c).catch }),
@@ -92,20 +91,17 @@ func serveFastCGI(x *Exchange) Code {
 	if code := x.bodyToPass(true); code != OK {
 		return code
 	}
-	if !x.buildFastCGI(c) {
-		return 500
-	}
-	return x.pass(&url)
+	return x.passCGI(&url, (*Exchange).buildFastCGI)
 }
 
 // buildFastCGI makes the records that go before the body
 // (ngx_http_fastcgi_create_request).
-func (x *Exchange) buildFastCGI(c *fastcgiConf) bool {
-	u := &x.upstream
+func (x *Exchange) buildFastCGI() bool {
+	c, u := x.loc.Conf.FastCGI.conf, &x.upstream
 	u.isHead = x.isMethod("HEAD")
 	h := fastcgi.AppendBegin(u.head[:0], c.keepConn)
 	at := len(h)
-	h = x.appendParams(fastcgi.OpenParams(h), c.compiled, fastcgi.AppendPair)
+	h = x.appendParams(fastcgi.OpenParams(h), &c.cgiConf, fastcgi.AppendPair)
 	h, size, ok := fastcgi.CloseParams(h, at)
 	u.head = h
 	if !ok {

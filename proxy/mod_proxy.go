@@ -45,6 +45,7 @@ func proxyModule() Module {
 
 func initProxy(c *Conf) {
 	c.Proxy = proxyConf{upstreamConf: upstreamDefaults(wireHTTP1), httpVersion: 1, hashMax: 512, hashBucket: 64}
+	c.Proxy.cache.convertHead = true
 }
 
 func proxyUpstream(c *Conf) *upstreamConf { return &c.Proxy.upstreamConf }

@@ -14,9 +14,8 @@ func scgiModule() Module {
 	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
 	return Module{
 		Name: "ngx_http_scgi_module",
-		Commands: append(upstreamRows("scgi", cgiNextWords(), up),
+		Commands: append(cgiRows("scgi", up, func(c *Conf) *List[passParam] { return &of(c).params }),
 			Command{Name: "scgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Passes requests to an SCGI server.", Set: setPass(up, serveSCGI, plainTarget("scgi://"))},
-			paramRow("scgi", func(c *Conf) *List[passParam] { return &of(c).params }),
 		),
 		Init: func(c *Conf) { c.SCGI = lent[cgiConf]{conf: &cgiConf{upstreamConf: upstreamDefaults(wireCGI)}} },
 		Finish: func(l *Level) error {
@@ -44,13 +43,12 @@ func serveSCGI(x *Exchange) Code {
 	if code := x.bodyToPass(!x.Req.Chunked); code != OK {
 		return code
 	}
-	x.buildSCGI(c)
-	return x.pass(&url)
+	return x.passCGI(&url, (*Exchange).buildSCGI)
 }
 
 // buildSCGI makes the netstring (ngx_http_scgi_create_request). Its length comes
 // first, and is known last.
-func (x *Exchange) buildSCGI(c *cgiConf) {
+func (x *Exchange) buildSCGI() bool {
 	const room = 20 // for the length
 	u := &x.upstream
 	u.isHead = x.isMethod("HEAD")
@@ -58,11 +56,12 @@ func (x *Exchange) buildSCGI(c *cgiConf) {
 	length := http1.AppendInt(x.borrow(), max(x.passedLength(), 0))
 	h = x.appendParam(h, append(x.borrow(), "CONTENT_LENGTH"...), length, appendSCGIPair)
 	x.giveBack(length)
-	h = x.appendParams(h, c.compiled, appendSCGIPair)
+	h = x.appendParams(h, x.loc.Conf.SCGI.conf, appendSCGIPair)
 	var digits [room]byte
 	prefix := append(strconv.AppendInt(digits[:0], int64(len(h)-room), 10), ':')
 	n := copy(h, prefix)
 	u.head = append(append(h[:n], h[room:]...), ',')
+	return true
 }
 
 func appendSCGIPair(dst, name, value []byte) []byte {

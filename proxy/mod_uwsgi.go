@@ -23,12 +23,11 @@ func uwsgiModule() Module {
 	const in = inHTTPLevels
 	of := func(c *Conf) *uwsgiConf { return c.UWSGI.own(c) }
 	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
-	rows := append(upstreamRows("uwsgi", cgiNextWords(), up), upstreamTLSRows("uwsgi", "host from uwsgi_pass", up)...)
+	rows := append(cgiRows("uwsgi", up, func(c *Conf) *List[passParam] { return &of(c).params }), upstreamTLSRows("uwsgi", "host from uwsgi_pass", up)...)
 	return Module{
 		Name: "ngx_http_uwsgi_module",
 		Commands: append(rows,
 			Command{Name: "uwsgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "[protocol://]address", Doc: "Passes requests to a uwsgi server.", Set: setPass(up, serveUWSGI, uwsgiTarget)},
-			paramRow("uwsgi", func(c *Conf) *List[passParam] { return &of(c).params }),
 			NumberIn(Command{Name: "uwsgi_modifier1", In: in, Default: "0", Doc: "Sets the first modifier of packets."}, 0, math.MaxUint8, func(c *Conf) *int { return &of(c).modifier1 }),
 			NumberIn(Command{Name: "uwsgi_modifier2", In: in, Default: "0", Doc: "Sets the second modifier of packets."}, 0, math.MaxUint8, func(c *Conf) *int { return &of(c).modifier2 }),
 			Text(Command{Name: "uwsgi_string", In: in, Doc: "Sets what ends packets, as it is."}, func(c *Conf) *string { return &of(c).packet }),
@@ -90,19 +89,16 @@ func serveUWSGI(x *Exchange) Code {
 	if code := x.bodyToPass(!x.Req.Chunked); code != OK {
 		return code
 	}
-	if !x.buildUWSGI(c) {
-		return 500
-	}
-	return x.pass(&url)
+	return x.passCGI(&url, (*Exchange).buildUWSGI)
 }
 
 // buildUWSGI makes the packet (ngx_http_uwsgi_create_request).
-func (x *Exchange) buildUWSGI(c *uwsgiConf) bool {
+func (x *Exchange) buildUWSGI() bool {
 	const header = 4
-	u := &x.upstream
+	c, u := x.loc.Conf.UWSGI.conf, &x.upstream
 	u.isHead = x.isMethod("HEAD")
 	h := append(u.head[:0], byte(c.modifier1), 0, 0, byte(c.modifier2))
-	h = append(x.appendParams(h, c.compiled, appendUWSGIPair), c.packet...)
+	h = append(x.appendParams(h, &c.cgiConf, appendUWSGIPair), c.packet...)
 	u.head = h
 	size := len(h) - header
 	if size > math.MaxUint16 {

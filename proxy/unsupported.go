@@ -90,16 +90,13 @@ func contextByName(s string) Context {
 func missingReason(name, module string) string {
 	what := map[string]string{
 		"ngx_http_dav_module":          "WebDAV",
-		"ngx_http_fastcgi_module":      "FastCGI",
 		"ngx_http_geoip_module":        "GeoIP",
 		"ngx_http_grpc_module":         "gRPC",
 		"ngx_http_image_filter_module": "image conversion",
 		"ngx_http_memcached_module":    "memcached",
 		"ngx_http_perl_module":         "embedded Perl",
-		"ngx_http_scgi_module":         "SCGI",
 		"ngx_http_slice_filter_module": "slices",
 		"ngx_http_tunnel_module":       "CONNECT tunnels",
-		"ngx_http_uwsgi_module":        "uwsgi",
 		"ngx_http_v3_module":           "HTTP/3",
 		"ngx_http_xslt_filter_module":  "XSLT",
 	}[module]

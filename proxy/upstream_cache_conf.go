@@ -61,7 +61,7 @@ func cacheMethods() []string { return []string{"GET", "HEAD", "POST"} }
 func cacheDefaults() cacheConf {
 	return cacheConf{
 		minUses: 1, maxRangeOffset: math.MaxInt64, useStale: nextOff,
-		lockTimeout: 5 * time.Second, lockAge: 5 * time.Second, convertHead: true,
+		lockTimeout: 5 * time.Second, lockAge: 5 * time.Second,
 	}
 }
 

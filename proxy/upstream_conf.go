@@ -70,9 +70,6 @@ func nextWords() []string {
 	}
 }
 
-// cgiNextWords are the words for servers of CGI.
-func cgiNextWords() []string { return nextWords()[:11] }
-
 // The bits of ignore_headers, in the order of ignoreWords.
 const (
 	ignoreRedirect = 1 << iota

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"proxyctl/parser"
@@ -15,8 +16,9 @@ import (
 type cgiConf struct {
 	upstreamConf
 
-	params   List[passParam]
-	compiled *passParams
+	params      List[passParam]
+	compiled    *passParams
+	cacheParams *passParams // of requests whose answers may be kept
 }
 
 // passParam is one parameter.
@@ -30,6 +32,14 @@ type passParam struct {
 type passParams struct {
 	list []passParam
 	own  []string // the fields whose parameters the configuration sets: "x_name"
+}
+
+// cgiRows makes the rows that the pass directives for CGI share. up and list
+// give their conf and their parameters of a level.
+func cgiRows(prefix string, up func(*Conf) *upstreamConf, list func(*Conf) *List[passParam]) []Command {
+	// the last two words are about answers of proxies
+	next := nextWords()[:11]
+	return append(append(upstreamRows(prefix, next, up), cacheRows(prefix, next, up)...), paramRow(prefix, list))
 }
 
 // paramRow makes the row of the directive that sets a parameter.
@@ -59,42 +69,96 @@ func paramRow(prefix string, list func(*Conf) *List[passParam]) Command {
 // finish derives what depends on several directives.
 func (c *cgiConf) finish(l *Level, prefix string, hidden []string) error {
 	err := c.upstreamConf.finish(l, prefix, hidden)
-	if err == nil && c.target != nil {
-		c.compiled, err = l.compileParams(c.params.Items)
+	if err != nil || c.target == nil {
+		return err
 	}
+	if c.compiled, err = l.compileParams(c.params.Items, defaultParams()); err != nil || !c.cache.on() {
+		return err
+	}
+	if c.cache.key == nil {
+		l.c.report(linking, parser.Warning, say("no \"%[1]s_cache_key\" for \"%[1]s_cache\"", prefix), nil, l.end)
+	}
+	c.cacheParams, err = l.compileParams(c.params.Items, append(defaultParams(), cacheConditionParams()...))
 	return err
 }
 
-// compileParams makes what is passed on of the parameters of a level. Without
-// one of its own, HTTP_HOST is the host that the request was routed by.
-func (l *Level) compileParams(list []passParam) (*passParams, error) {
-	const host, field = "HTTP_HOST", "HTTP_"
-	p := &passParams{}
-	hasHost := false
-	for _, param := range list {
-		hasHost = hasHost || strings.EqualFold(param.name, host)
-		if name, ok := strings.CutPrefix(param.name, field); ok && name != "" {
-			p.own = append(p.own, lower(name))
-			if text, static := param.value.Static(); static && text == "" { // the field is not passed on at all
-				continue
-			}
-		}
-		p.list = append(p.list, param)
-	}
-	if hasHost {
-		return p, nil
-	}
-	v, err := l.value("$host$is_request_port$request_port")
-	p.list = append(p.list, passParam{name: host, value: v, ifNotEmpty: true})
-	p.own = append(p.own, "host")
-	return p, err
+// defaultParams are passed on unless the configuration sets them, as name and
+// value: the host that the request was routed by.
+func defaultParams() [][2]string {
+	return [][2]string{{"HTTP_HOST", "$host$is_request_port$request_port"}}
 }
+
+// cacheConditionParams are what requests for the cache have in the place of the
+// client's conditions: the whole answer is asked for, unless it is as it was.
+func cacheConditionParams() [][2]string {
+	return [][2]string{
+		{"HTTP_IF_MODIFIED_SINCE", "$upstream_cache_last_modified"},
+		{"HTTP_IF_UNMODIFIED_SINCE", ""},
+		{"HTTP_IF_NONE_MATCH", "$upstream_cache_etag"},
+		{"HTTP_IF_MATCH", ""},
+		{"HTTP_RANGE", ""},
+		{"HTTP_IF_RANGE", ""},
+	}
+}
+
+// compileParams makes what is passed on of the parameters of a level.
+func (l *Level) compileParams(list []passParam, defaults [][2]string) (*passParams, error) {
+	p := &passParams{}
+	for _, param := range list {
+		p.add(param)
+	}
+	for _, d := range defaults {
+		if slices.ContainsFunc(list, func(p passParam) bool { return strings.EqualFold(p.name, d[0]) }) {
+			continue
+		}
+		v, err := l.value(d[1])
+		if err != nil {
+			return nil, err
+		}
+		p.add(passParam{name: d[0], value: v, ifNotEmpty: true})
+	}
+	return p, nil
+}
+
+// add takes one parameter. That of a field stands for the field, and an empty
+// one keeps it back.
+func (p *passParams) add(param passParam) {
+	if name, ok := strings.CutPrefix(param.name, "HTTP_"); ok && name != "" {
+		p.own = append(p.own, lower(name))
+		if text, static := param.value.Static(); static && text == "" {
+			return
+		}
+	}
+	p.list = append(p.list, param)
+}
+
+// passCGI answers from the cache, or with what servers say to the request that
+// build makes.
+func (x *Exchange) passCGI(url *upstreamURL, build func(*Exchange) bool) Code {
+	if x.upstream.conf.cache.on() {
+		defer x.leaveCache()
+		if code, ok := x.fromCache(noCacheKey); ok {
+			return code
+		}
+	}
+	if !build(x) {
+		return 500
+	}
+	return x.pass(url)
+}
+
+// noCacheKey is the key of answers whose configuration does not say it.
+func noCacheKey(dst []byte) []byte { return dst }
 
 // appendPair appends a parameter in the way of a protocol.
 type appendPair func(dst, name, value []byte) []byte
 
 // appendParams appends the parameters of the request.
-func (x *Exchange) appendParams(dst []byte, p *passParams, pair appendPair) []byte {
+func (x *Exchange) appendParams(dst []byte, c *cgiConf, pair appendPair) []byte {
+	p := c.compiled
+	if x.upstream.cacheable() {
+		p = c.cacheParams
+	}
 	for i := range p.list {
 		param := &p.list[i]
 		v := param.value.Append(x.borrow(), x)
@@ -103,7 +167,7 @@ func (x *Exchange) appendParams(dst []byte, p *passParams, pair appendPair) []by
 		}
 		x.giveBack(v)
 	}
-	if x.upstream.conf.passHeaders {
+	if c.passHeaders {
 		for i := range x.Req.Fields {
 			dst = x.appendFieldParam(dst, p, i, pair)
 		}

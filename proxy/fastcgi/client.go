@@ -17,6 +17,7 @@ type ClientConn struct {
 	records *records
 	sock    *sock.Conn
 	rest    int64 // of the body as announced; -1: not announced
+	ifAny   int64 // rest, once there is a body at all: after HEAD; -1: it is not announced
 	surplus bool  // more came
 	broken  bool  // the answer has been refused
 }
@@ -37,7 +38,7 @@ func (c *ClientConn) Set(keep bool, log Log) { c.records.keep, c.records.log = k
 func (c *ClientConn) Begin() {
 	c.ClientConn.Begin()
 	c.records.begin()
-	c.rest, c.surplus, c.broken = 0, false, false
+	c.rest, c.ifAny, c.surplus, c.broken = 0, -1, false, false
 }
 
 // ReadResponse is that of http1.ClientConn.
@@ -56,9 +57,11 @@ func (c *ClientConn) ReadResponse(req []byte, r *http1.Response, l *http1.Limits
 		return err //nolint:wrapcheck // it is the wire's own
 	}
 	c.broken = false
-	c.rest = r.ContentLength
-	if head || r.Status == 204 || r.Status == 304 {
+	switch c.rest = r.ContentLength; {
+	case r.Status == 204 || r.Status == 304:
 		c.rest = 0
+	case head: // only a cache reads on
+		c.rest, c.ifAny = -1, c.rest
 	}
 	return nil
 }
@@ -90,6 +93,9 @@ func (c *ClientConn) ReadBody(p []byte) (int, error) {
 
 // counted holds what was read against the length that was announced.
 func (c *ClientConn) counted(n int, err error) (int, error) {
+	if n > 0 && c.ifAny >= 0 {
+		c.rest, c.ifAny = c.ifAny, -1
+	}
 	switch {
 	case err == nil && c.rest >= 0 && int64(n) > c.rest:
 		n = int(c.rest)
