@@ -320,6 +320,20 @@ func (m *Manager) Certificate(siteID string, hello *tls.ClientHelloInfo) (*tls.C
 	return nil, errNoCertificate
 }
 
+// Put keeps something secret in the data folder, until it is taken.
+func (m *Manager) Put(name string, value []byte) error {
+	return m.data.Store(context.Background(), name, value)
+}
+
+// Take gives what was put there, once; nil is nothing.
+func (m *Manager) Take(name string) []byte {
+	value, err := m.data.Load(context.Background(), name)
+	if err != nil || m.data.Delete(context.Background(), name) != nil {
+		return nil
+	}
+	return value
+}
+
 // LocalRoot is the file of the local CA's certificate, "" without one.
 func (m *Manager) LocalRoot() string {
 	if m.ca == nil {

@@ -289,6 +289,15 @@ func TestTLSSessions(t *testing.T) {
 				if resumed("") != tt.resumes {
 					t.Errorf("after a reload: not %t", tt.resumes)
 				}
+				next := &Runtime{}
+				next.RestoreSessions(r.Sessions())
+				r.sessions.zones = next.sessions.zones
+				if err := r.Reload(r.load(conf)); err != nil {
+					t.Fatal(err)
+				}
+				if resumed("") != tt.resumes {
+					t.Errorf("after a restart: not %t", tt.resumes)
+				}
 				// a server that asks for certificates resumes nobody else's sessions
 				session, _ := cache.Get("session")
 				cache.Put("c.test", session)
@@ -324,6 +333,36 @@ func TestSessionZone(t *testing.T) {
 	}
 	if zones.zone("x", 0); z.size != 0 || z.first != nil || z.last != nil || len(z.entries) != 0 {
 		t.Error("not shrunk")
+	}
+}
+
+// TestKeptSessions: what is written down is read whole, and nothing else is.
+func TestKeptSessions(t *testing.T) {
+	r := &Runtime{}
+	if r.Sessions() != nil {
+		t.Error("something of nothing")
+	}
+	z := r.sessions.zone("x", 10*sessionSize)
+	first := z.ticketKeys(time.Hour)
+	z.store(sessionID{1}, []byte("old"), time.Now().Add(-time.Second))
+	z.store(sessionID{2}, []byte("good"), time.Now().Add(time.Hour))
+	z.store(sessionID{3}, []byte("newer"), time.Now().Add(time.Hour))
+	text := r.Sessions()
+	for _, broken := range []string{"", "x", "[{", `[{"name":"y","keys":["AAAA"]}]`, `[{"name":"y","sessions":[{"id":"AA==","state":"","expires":"2999-01-01T00:00:00Z"}]}]`} {
+		next := &Runtime{}
+		next.RestoreSessions([]byte(broken))
+		if next.Sessions() != nil {
+			t.Errorf("%s: something", broken)
+		}
+	}
+	next := &Runtime{}
+	next.RestoreSessions(text)
+	again := next.sessions.zone("x", 10*sessionSize)
+	if k := again.ticketKeys(time.Hour); !slices.Equal(k.all, first.all) {
+		t.Error("other keys")
+	}
+	if again.load(sessionID{1}) != nil || string(again.load(sessionID{2})) != "good" || again.last.id != (sessionID{3}) {
+		t.Error("other sessions")
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -165,6 +167,7 @@ func (p *process) start(table *proxy.Table) error {
 	if err := p.readyCertificates(); err != nil {
 		return err
 	}
+	p.runtime.RestoreSessions(p.certs.Take(p.sessionsFile()))
 	p.inherit()
 	if err := p.runtime.Bind(table); err != nil {
 		return err
@@ -249,5 +252,22 @@ func (p *process) cleanUp() {
 		return nil
 	})
 	p.control.close()
+	if p.successor == nil {
+		p.keepSessions()
+	}
 	p.certs.Close()
+}
+
+// sessionsFile is where TLS sessions are handed on: servers of one configuration
+// know each other by its name.
+func (p *process) sessionsFile() string {
+	sum := sha256.Sum256([]byte(p.conf))
+	return "sessions/" + hex.EncodeToString(sum[:8])
+}
+
+// keepSessions hands TLS sessions to the process that follows.
+func (p *process) keepSessions() {
+	if sessions := p.runtime.Sessions(); sessions != nil {
+		_ = p.certs.Put(p.sessionsFile(), sessions) // without it there are full handshakes
+	}
 }

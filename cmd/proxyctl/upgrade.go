@@ -150,6 +150,7 @@ func (p *process) changeBinary() {
 				return nil
 			}
 		}
+		p.keepSessions()
 		pid, err := p.execSelf()
 		if err != nil {
 			p.alert(err, "execve() failed while executing new binary process %q", name)
