@@ -247,22 +247,42 @@ func related(u *use, message string) parser.Related {
 
 // pattern is a regular expression of the configuration.
 type pattern struct {
-	re     *pcre.Regexp // nil when it does not compile
-	syntax *pcre.Syntax // nil when it cannot be analyzed
+	patternKey
+	compiled, analyzed bool
+	re                 *pcre.Regexp
+	tree               *pcre.Syntax
 }
 
 func (l *linter) pattern(text string, caseless bool) *pattern {
 	key := patternKey{text, caseless}
 	p := l.patterns[key]
 	if p == nil {
-		p = &pattern{}
-		if re, err := pcre.Compile(text, pcre.Options{Caseless: caseless}); err == nil {
-			p.re = re
-			p.syntax, _ = pcre.Analyze(text, caseless)
-		}
+		p = &pattern{patternKey: key}
 		l.patterns[key] = p
 	}
 	return p
+}
+
+// regexp gives what matches; nil when it does not compile.
+func (p *pattern) regexp() *pcre.Regexp {
+	if !p.compiled {
+		p.compiled = true
+		if re, err := pcre.Compile(p.text, pcre.Options{Caseless: p.caseless}); err == nil {
+			p.re = re
+		}
+	}
+	return p.re
+}
+
+// syntax gives the tree; nil when the expression cannot be analyzed.
+func (p *pattern) syntax() *pcre.Syntax {
+	if !p.analyzed {
+		p.analyzed = true
+		if tree, err := pcre.Analyze(p.text, p.caseless); err == nil {
+			p.tree = tree
+		}
+	}
+	return p.tree
 }
 
 // find is pcre.Find for two expressions, or one, asked once.
@@ -270,9 +290,9 @@ func (l *linter) find(a, b *pattern) (string, pcre.Verdict) {
 	key := [2]*pattern{a, b}
 	f, known := l.finds[key]
 	if !known {
-		match := []*pcre.Syntax{a.syntax}
+		match := []*pcre.Syntax{a.syntax()}
 		if b != nil {
-			match = append(match, b.syntax)
+			match = append(match, b.syntax())
 		}
 		f.text, f.verdict = pcre.Find(match, nil)
 		l.finds[key] = f
@@ -286,7 +306,9 @@ type foundText struct {
 }
 
 // matches reports whether the expression is known to match s.
-func (p *pattern) matches(s string) bool { return p != nil && p.re != nil && p.re.Match([]byte(s)) }
+func (p *pattern) matches(s string) bool {
+	return p != nil && p.regexp() != nil && p.regexp().Match([]byte(s))
+}
 
 // capture is where the text of a group comes from.
 type capture struct {
@@ -309,10 +331,10 @@ func (l *linter) define() {
 	}
 	l.root.walk(func(u *use) {
 		c := l.regexOf(u)
-		if c == nil || c.pattern.re == nil {
-			return
+		if c == nil || !strings.Contains(c.pattern.text, "(?") || c.pattern.regexp() == nil {
+			return // no named groups
 		}
-		for group, name := range c.pattern.re.Names() {
+		for group, name := range c.pattern.regexp().Names() {
 			if name != "" {
 				l.captures[name] = append(l.captures[name], capture{c.pattern, group, c.decoded})
 			}

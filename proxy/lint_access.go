@@ -232,7 +232,7 @@ func (l *linter) phpAnywhere() {
 			continue
 		}
 		c := l.regexOf(loc.open)
-		if c == nil || c.pattern.syntax == nil || !l.cover(l.pattern(`\.php`, true), c.pattern) {
+		if c == nil || c.pattern.syntax() == nil || !l.cover(l.pattern(`\.php`, true), c.pattern) {
 			continue
 		}
 		// no dot before: what follows /index.php/ is for that program to look at
@@ -240,7 +240,7 @@ func (l *linter) phpAnywhere() {
 		if v != pcre.Found || !c.pattern.matches(upload) || loc.one("try_files") != nil || checksFile(loc) {
 			continue
 		}
-		l.say(loc.open.whole(), `location ~ \.php$ { try_files $uri =404; ... }`, "%s is run as a program: %q does not end the name, and nothing checks the file", upload, c.pattern.re.String())
+		l.say(loc.open.whole(), `location ~ \.php$ { try_files $uri =404; ... }`, "%s is run as a program: %q does not end the name, and nothing checks the file", upload, c.pattern.regexp().String())
 	}
 }
 

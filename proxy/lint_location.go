@@ -138,7 +138,7 @@ func (l *linter) unreachableLocation() {
 				continue
 			}
 			p := l.pattern(r.name, r.caseless)
-			if p.syntax == nil {
+			if p.syntax() == nil {
 				continue
 			}
 			if first := l.coveredBy(p, before); first != nil {
@@ -171,7 +171,7 @@ func (l *linter) coveredBy(p *pattern, before []*use) *use {
 		r := routeOf(u)
 		other := l.pattern(r.name, r.caseless)
 		// most pairs differ at once
-		if other.syntax != nil && other.matches(example) && l.cover(other, p) {
+		if other.syntax() != nil && other.matches(example) && l.cover(other, p) {
 			return u
 		}
 	}
@@ -183,7 +183,7 @@ func (l *linter) cover(a, b *pattern) bool {
 	key := [2]*pattern{a, b}
 	yes, known := l.covers[key]
 	if !known {
-		yes = pcre.Covers(a.syntax, b.syntax)
+		yes = pcre.Covers(a.syntax(), b.syntax())
 		l.covers[key] = yes
 	}
 	return yes
@@ -364,11 +364,11 @@ func (l *linter) takenOver(prefix string, all []*use) (*use, string) {
 	compared := 0
 	for _, u := range all {
 		r := routeOf(u)
-		if r.kind != RegexLocation || inside.syntax == nil {
+		if r.kind != RegexLocation || inside.syntax() == nil {
 			continue
 		}
 		p := l.pattern(r.name, r.caseless)
-		if p.syntax == nil || meantToTake(u, r.name, prefix) {
+		if p.syntax() == nil || meantToTake(u, r.name, prefix) {
 			continue
 		}
 		if compared++; compared > maxCompared {

@@ -164,26 +164,34 @@ func isName(server string) bool {
 // upstreamUnused finds upstreams that nothing names. A file without servers is
 // a part of something larger.
 func (l *linter) upstreamUnused() {
-	if len(l.servers()) == 0 {
+	known := l.upstreams()
+	if len(l.servers()) == 0 || len(known) == 0 {
 		return
 	}
 	used := map[string]bool{}
 	var stems []string // what stands before a variable: http://app_$color
+	note := func(a parser.Arg) {
+		v := lower(a.Value)
+		host := targetOf(v).host
+		for _, name := range [2]string{v, host} {
+			if known[name] != nil {
+				used[name] = true
+			}
+		}
+		if stem, _, found := strings.Cut(host, "$"); found && stem != "" && !slices.Contains(stems, stem) {
+			stems = append(stems, stem)
+		}
+	}
 	l.root.walk(func(u *use) {
 		if u.Name.Value == "upstream" {
 			return
 		}
-		for _, a := range append([]parser.Arg{u.Name}, u.Args...) {
-			v := lower(a.Value)
-			used[v] = true
-			host := targetOf(v).host
-			used[host] = true
-			if stem, _, found := strings.Cut(host, "$"); found && stem != "" {
-				stems = append(stems, stem)
-			}
+		note(u.Name) // of a line of map
+		for _, a := range u.Args {
+			note(a)
 		}
 	})
-	for name, u := range l.upstreams() {
+	for name, u := range known {
 		if !used[name] && !slices.ContainsFunc(stems, func(stem string) bool { return strings.HasPrefix(name, stem) }) {
 			l.say(u.whole(), "remove it, or look for a misspelt proxy_pass", "upstream %q is not used", u.arg(0))
 		}

@@ -216,7 +216,7 @@ func (l *linter) rewriteNever() {
 	slash := l.pattern("^/", false)
 	for _, u := range l.all("rewrite") {
 		p := l.pattern(u.arg(0), false)
-		if p.syntax == nil {
+		if p.syntax() == nil {
 			continue
 		}
 		if _, v := l.find(p, slash); v != pcre.None {
@@ -238,7 +238,7 @@ func (l *linter) rewriteLoop() {
 		}
 		server := u.in.around(InServer)
 		p := l.pattern(u.arg(0), false)
-		if p.syntax == nil || server == nil || u.in.answers() != nil {
+		if p.syntax() == nil || server == nil || u.in.answers() != nil {
 			continue
 		}
 		uri, v := l.find(p, l.reaching(u.in))
@@ -274,7 +274,7 @@ func (l *linter) reaching(loc *scope) *pattern {
 		text += "$"
 	case PrefixLocation, NoRegexLocation, NamedLocation, Nameless:
 	}
-	if p := l.pattern(text, caseless); p.syntax != nil {
+	if p := l.pattern(text, caseless); p.syntax() != nil {
 		return p
 	}
 	return l.pattern("^/", false)
@@ -299,11 +299,11 @@ func (l *linter) firstRewrite(s *scope, uri string) *use {
 // rewritten fills a replacement with captures; false when it holds variables or
 // leads elsewhere.
 func rewritten(p *pattern, replacement, uri string) (string, bool) {
-	if isRedirect(replacement) || p.re == nil {
+	if isRedirect(replacement) || p.regexp() == nil {
 		return "", false
 	}
 	replacement, _, _ = strings.Cut(replacement, "?")
-	groups, matched, err := p.re.Search([]byte(uri), nil)
+	groups, matched, err := p.regexp().Search([]byte(uri), nil)
 	if err != nil || !matched {
 		return "", false
 	}

@@ -121,11 +121,11 @@ func (l *linter) splittingByCapture() {
 	l.headerTexts(func(u *use, i int) {
 		for _, r := range references(u.arg(i)) {
 			for _, c := range l.capturesOf(r, u) {
-				if !c.decoded || c.pattern.syntax == nil || !c.pattern.syntax.GroupHas(c.group, '\n') {
+				if !c.decoded || c.pattern.syntax() == nil || !c.pattern.syntax().GroupHas(c.group, '\n') {
 					continue
 				}
 				l.say(u.place(i), `let the group exclude them, as in ([^\r\n]*), or use $request_uri`,
-					"%s can hold a line feed: %q matches a decoded %%0a, which becomes a line of %s", u.arg(i)[r.start:r.end], c.pattern.re.String(), headOf(u))
+					"%s can hold a line feed: %q matches a decoded %%0a, which becomes a line of %s", u.arg(i)[r.start:r.end], c.pattern.regexp().String(), headOf(u))
 				return
 			}
 		}
@@ -180,18 +180,18 @@ func (l *linter) clientControls(r reference, u *use, rest string, depth int) str
 	switch {
 	case r.capture != 0:
 		c := l.capturesAt(u)
-		if c == nil || c.pattern.syntax == nil || c.pattern.syntax.GroupFixed(r.capture) || !c.decoded || confined(c, r.capture, rest) {
+		if c == nil || c.pattern.syntax() == nil || c.pattern.syntax().GroupFixed(r.capture) || !c.decoded || confined(c, r.capture, rest) {
 			return ""
 		}
-		return fmt.Sprintf("$%d of %q", r.capture, c.pattern.re.String())
+		return fmt.Sprintf("$%d of %q", r.capture, c.pattern.regexp().String())
 	case strings.HasPrefix(r.name, "arg_"), strings.HasPrefix(r.name, "cookie_"),
 		strings.HasPrefix(r.name, "http_") && r.name != "http_host" && r.name != "http_upgrade",
 		isURI(r.name), r.name == "request_uri", r.name == "args", r.name == "query_string":
 		return name
 	}
 	for _, c := range l.captures[r.name] {
-		if c.decoded && c.pattern.syntax != nil && !c.pattern.syntax.GroupFixed(c.group) && !confined(&c, c.group, rest) {
-			return fmt.Sprintf("%s of %q", name, c.pattern.re.String())
+		if c.decoded && c.pattern.syntax() != nil && !c.pattern.syntax().GroupFixed(c.group) && !confined(&c, c.group, rest) {
+			return fmt.Sprintf("%s of %q", name, c.pattern.regexp().String())
 		}
 	}
 	if depth > 4 {
@@ -218,7 +218,7 @@ func confined(c *capture, group int, rest string) bool {
 		return false
 	}
 	for _, b := range []byte("/?#@:\\") {
-		if c.pattern.syntax.GroupHas(group, b) {
+		if c.pattern.syntax().GroupHas(group, b) {
 			return false
 		}
 	}
@@ -261,7 +261,7 @@ func (l *linter) refererNone() {
 func (l *linter) originUnanchored() {
 	check := func(at parser.Range, text string, caseless bool) {
 		p := l.pattern(text, caseless)
-		if p.syntax == nil {
+		if p.syntax() == nil {
 			return
 		}
 		evil, open := l.strangerOf(p)

@@ -92,7 +92,11 @@ func (l *linter) typography() {
 	const quotes = "“”„‟‘’‚‛«»"
 	const spaces = "\u00a0\u2007\u202f\u200b\ufeff"
 	l.root.walk(func(u *use) {
-		for _, a := range append([]parser.Arg{u.Name}, u.Args...) {
+		for i := -1; i < len(u.Args); i++ {
+			a := u.Name
+			if i >= 0 {
+				a = u.Args[i]
+			}
 			raw := a.Raw()
 			quoted := raw != "" && (raw[0] == '"' || raw[0] == '\'')
 			switch {

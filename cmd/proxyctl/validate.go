@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -191,8 +192,15 @@ func (v *validation) file(name string, stdin io.Reader) ([]*parser.Diagnostic, e
 	}
 	file := p.parse()
 	_, diags := p.load(file)
+	var m runtime.MemStats
+	if runtime.ReadMemStats(&m); m.HeapAlloc > largeTable {
+		runtime.GC() // the table is not needed any more: the rules take its memory
+	}
 	return proxy.Lint(file, diags, proxy.LintOptions{Rule: v.wants, Offline: v.offline, Version: v.nginxVersion, ConfDir: p.options.ConfDir}), nil
 }
+
+// largeTable is the memory from which on it is worth the time to get it back.
+const largeTable = 128 << 20
 
 // process prepares for a configuration that is looked at and not served.
 func (v *validation) process(name string, stdin io.Reader) (*process, error) {
