@@ -37,6 +37,13 @@ func TestExamples(t *testing.T) {
 			{"ann.users.example.org", "/", `200 [^\0]*the page of ann`},
 			{"nobody.test", "/", `^closed`},
 		},
+		"php-site": {
+			{"blog.example.com", "/posts/7?a=b", `200 [^\0]*SCRIPT_FILENAME=/.*/site/index\.php\n[^\0]*REQUEST_URI=/posts/7\?a=b\n`},
+			{"blog.example.com", "/index.php/more", `200 [^\0]*SCRIPT_NAME=/index\.php\nPATH_INFO=/more\n`},
+			{"blog.example.com", "/style.css", `200 [^\0]*font-family`},
+			{"blog.example.com", "/missing.php", `404 `},
+			{"blog.example.com", "/.git/config", `404 `},
+		},
 		"path-routing": {
 			{"a", "/health", `200 [^\0]*ok`},
 			{"a", "/users/7", `200 [^\0]*user 7`},
@@ -84,6 +91,7 @@ func serveExample(t *testing.T, file string) string {
 		t.Cleanup(app.Close)
 		return app.Listener.Addr().String()
 	})
+	conf = regexp.MustCompile(`127\.0\.0\.1:900\d`).ReplaceAllStringFunc(conf, func(string) string { return serveApplication(t) })
 	port, tlsPort := strconv.Itoa(unusedPort(t)), strconv.Itoa(unusedPort(t))
 	conf = regexp.MustCompile(`listen (\[::\]:)?(443|80|8080)\b`).ReplaceAllStringFunc(conf, func(l string) string {
 		if strings.HasSuffix(l, "443") {
@@ -93,6 +101,9 @@ func serveExample(t *testing.T, file string) string {
 	})
 	conf = strings.ReplaceAll(conf, "listen [::]:", "listen [::1]:")
 	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Dir(file))); err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
@@ -123,6 +134,18 @@ func serveExample(t *testing.T, file string) string {
 	}
 	t.Fatal("it does not serve")
 	return ""
+}
+
+// serveApplication starts an application of FastCGI that shows what reached it.
+func serveApplication(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go acceptApplication(l, "fastcgi", nil)
+	return l.Addr().String()
 }
 
 // askServer sends a GET and returns the answer from its status on, or "closed".

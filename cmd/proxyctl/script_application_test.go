@@ -50,9 +50,6 @@ func (q *cgiRequest) param(name string) string {
 //	drop           the connection is closed
 func scriptApplication(ts *testscript.TestScript, _ bool, args []string) {
 	h := harnessOf(ts)
-	read := map[string]func(*bufio.Reader) (*cgiRequest, error){
-		"fastcgi": readFastCGI, "uwsgi": readUWSGI, "scgi": readSCGI,
-	}[args[0]]
 	network, address := "tcp", "127.0.0.1:"+h.translate(args[1])
 	if path, ok := strings.CutPrefix(args[1], "unix:"); ok {
 		network, address = "unix", ts.MkAbs(path)
@@ -66,32 +63,41 @@ func scriptApplication(ts *testscript.TestScript, _ bool, args []string) {
 	h.mu.Lock()
 	h.closes = append(h.closes, l)
 	h.mu.Unlock()
-	go func() {
-		for number := 1; ; number++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				r := bufio.NewReader(c)
-				for {
-					q, err := read(r)
-					if err != nil {
-						if !errors.Is(err, io.EOF) {
-							_, _ = c.Write(stdoutRecord("Status: 500\r\n\r\n"+err.Error(), 0))
-						}
-						return
-					}
-					q.params = append(q.params, "CONNECTION="+strconv.Itoa(number))
-					p := appPlayer{c: c, records: args[0] == "fastcgi"}
-					if p.play(q, steps); p.dropped || !q.keep {
-						return
-					}
-				}
-			}()
+	go acceptApplication(l, args[0], steps)
+}
+
+// acceptApplication serves the connections that come, until l is closed.
+func acceptApplication(l net.Listener, protocol string, steps []string) {
+	for number := 1; ; number++ {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go serveApplicationConn(c, protocol, number, steps)
+	}
+}
+
+// serveApplicationConn answers the requests of one connection.
+func serveApplicationConn(c net.Conn, protocol string, number int, steps []string) {
+	defer c.Close()
+	read := map[string]func(*bufio.Reader) (*cgiRequest, error){
+		"fastcgi": readFastCGI, "uwsgi": readUWSGI, "scgi": readSCGI,
+	}[protocol]
+	r := bufio.NewReader(c)
+	for {
+		q, err := read(r)
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				_, _ = c.Write(stdoutRecord("Status: 500\r\n\r\n"+err.Error(), 0))
+			}
+			return
+		}
+		q.params = append(q.params, "CONNECTION="+strconv.Itoa(number))
+		p := appPlayer{c: c, records: protocol == "fastcgi"}
+		if p.play(q, steps); p.dropped || !q.keep {
+			return
+		}
+	}
 }
 
 // appPlayer answers one request.
