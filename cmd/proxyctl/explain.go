@@ -41,8 +41,13 @@ func explainCommand() *cobra.Command {
 			"  proxyctl explain -c site.conf -X POST -H 'Cookie: a=b' --from 10.1.2.3 /login\n" +
 			"  proxyctl explain S001\n" +
 			"  proxyctl explain proxy_pass",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return e.run(cmd, args[0]) },
+		Args: unlessSchema(&e.format, cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if e.format == schemaFormat {
+				return printSchema(cmd, "explain")
+			}
+			return e.run(cmd, args[0])
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&e.conf, "config", "c", defaultConf, "configuration, an nginx.conf or a site file")
@@ -54,7 +59,7 @@ func explainCommand() *cobra.Command {
 	flags.StringVar(&e.key, "key", "", "key of that certificate (default: in the same file)")
 	flags.StringVar(&e.from, "from", e.from, "address of the client")
 	flags.StringVar(&e.resolve, "resolve", "", "address of this server that is asked, as IP or IP:PORT")
-	flags.StringVar(&e.format, "format", e.format, "text or json")
+	flags.StringVar(&e.format, "format", e.format, "text or json (json-schema describes it)")
 	return cmd
 }
 
@@ -155,10 +160,16 @@ func (e *explaining) url(cmd *cobra.Command, url string) error {
 		enc := json.NewEncoder(cmd.OutOrStdout())
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
-		return enc.Encode(x)
+		return enc.Encode(explanationJSON{1, x})
 	}
 	writeExplanation(cmd.OutOrStdout(), x, textOptions(cmd.OutOrStdout()).Color)
 	return nil
+}
+
+// explanationJSON is an explanation for programs: schema/explain.json.
+type explanationJSON struct {
+	Version int `json:"version"`
+	*proxy.Explanation
 }
 
 // attachments reads the files that belong to the request.

@@ -36,6 +36,9 @@ func migrateCheckCommand() *cobra.Command {
 			"command line or when there is no configuration.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if format == schemaFormat {
+				return printSchema(cmd, "migrate-check")
+			}
 			found := findNginx(program)
 			name := found.Conf
 			if len(args) > 0 {
@@ -76,7 +79,7 @@ func migrateCheckCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", format, "text, json or html")
+	cmd.Flags().StringVar(&format, "format", format, "text, json (json-schema describes it) or html")
 	cmd.Flags().StringVar(&html, "html", "", "also write the report as a page to a file")
 	cmd.Flags().StringVar(&program, "nginx", "", "the nginx to ask for its version and paths (default: found in PATH)")
 	return cmd
@@ -90,9 +93,10 @@ func writeFileWith(name string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// migration is the report of "migrate check". Its JSON form is stable: fields
-// may be added.
+// migration is the report of "migrate check". Its JSON form is stable:
+// schema/migrate-check.json.
 type migration struct {
+	Version    int                  `json:"version"`
 	File       string               `json:"file"`
 	Nginx      installedNginx       `json:"nginx"`
 	Ready      bool                 `json:"ready"`   // it can be served as it is
@@ -118,7 +122,7 @@ func checkMigration(name string, nginx installedNginx, stdin io.Reader) (*migrat
 		return nil, err
 	}
 	v := validation{nginxVersion: nginx.Version}
-	r := &migration{Nginx: nginx, File: strings.Join(names, ", ")}
+	r := &migration{Version: 1, Directives: []proxy.DirectiveUse{}, Nginx: nginx, File: strings.Join(names, ", ")}
 	for _, n := range names {
 		p, err := v.process(n, stdin)
 		if err != nil {

@@ -42,11 +42,16 @@ func validateCommand() *cobra.Command {
 			"behind a statement for its line, on a line of its own for the statement below.\n\n" +
 			"Exit status: 0 when every file can be served, 1 when not, 2 for a wrong command line,\n" +
 			"3 for findings at or above --fail-on.",
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return v.run(cmd, args) },
+		Args: unlessSchema(&v.format, cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if v.format == schemaFormat {
+				return printSchema(cmd, "validate")
+			}
+			return v.run(cmd, args)
+		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&v.format, "format", v.format, "text, json, sarif, github, errorformat or nginx")
+	flags.StringVar(&v.format, "format", v.format, "text, json (json-schema describes it), sarif, github, errorformat or nginx")
 	flags.StringVar(&v.context, "context", "", "the block that the files belong into: main, http or server (default: found out)")
 	flags.StringVar(&v.rules, "rules", "", "rules to report, by id or beginning of one: S,C013 or -C031")
 	flags.StringVar(&v.failOn, "fail-on", v.failOn, "least severity of findings that makes the exit status 3: error, warning or info")
