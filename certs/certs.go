@@ -159,7 +159,7 @@ func Check(sites []Site, o Options) []Problem {
 			}
 			p := Problem{Site: sites[i].ID, Path: t.path, Message: t.text}
 			if orders := wanted[i]; len(orders) > 0 {
-				p.Message, p.Warning = awaited(t.text, orders), true
+				p.Message, p.Warning = awaited(t.text, &sites[i], orders), true
 			}
 			if !p.Warning && t.missing && o.OnDemandAsk != "" {
 				p.Message, p.Warning = t.text+"; certificates are obtained at handshakes", true

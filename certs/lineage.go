@@ -47,6 +47,9 @@ func lineageOf(certFile string) *lineage {
 	return l
 }
 
+// OfCertbot says whether a file belongs to a lineage of Certbot.
+func OfCertbot(file string) bool { return lineageOf(file) != nil }
+
 // lineagePath takes a path below live apart; root is "" for other paths.
 func lineagePath(certFile string) (root, name string) {
 	dir := filepath.Dir(certFile)

@@ -142,7 +142,7 @@ func (m *Manager) problems() []Problem {
 				p.Message += keptSuffix
 				p.Warning = true
 			case len(wanted[i]) > 0:
-				p.Message, p.Warning = awaited(p.Message, wanted[i]), true
+				p.Message, p.Warning = awaited(p.Message, &m.sites[i], wanted[i]), true
 			case e.trouble.missing && m.options.OnDemandAsk != "":
 				p.Message, p.Warning = p.Message+"; certificates are obtained at handshakes", true
 			}

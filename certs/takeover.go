@@ -65,7 +65,7 @@ func neglected(sites []Site, entries map[pairKey]*entry, wanted map[int][]order,
 			said[k] = true
 			replaced := len(wanted[i]) > 0
 			if replaced {
-				text = awaited(text, wanted[i])
+				text = awaited(text, &sites[i], wanted[i])
 			}
 			out = append(out, neglectedPair{Problem{Site: sites[i].ID, Path: k.Cert, Message: text, Warning: true}, replaced})
 		}
@@ -301,10 +301,17 @@ func bySNI(certs []*tls.Certificate, name string) *tls.Certificate {
 }
 
 // awaited words what is missing and what is done about it.
-func awaited(text string, orders []order) string {
+func awaited(text string, s *Site, orders []order) string {
+	from := &orders[0].from
 	names := orders[0].String()
 	if len(orders) > 1 {
 		names = fmt.Sprintf("%s and further names", names)
 	}
-	return fmt.Sprintf("%s; a certificate for %s is obtained from %s", text, names, hostOf(orders[0].from.directory))
+	text = fmt.Sprintf("%s; a certificate for %s is obtained from %s", text, names, hostOf(from.directory))
+	for _, n := range publicNames(s.Names, true, from.public()) {
+		if isWildcard(n) && !slices.ContainsFunc(orders, func(o order) bool { return slices.Contains(o.names, n) }) {
+			return fmt.Sprintf("%s, but not for %s: wildcards are proved by the DNS only (--acme-dns-hook, --acme-dns-rfc2136)", text, n)
+		}
+	}
+	return text
 }

@@ -191,3 +191,18 @@ func TestNeglected(t *testing.T) {
 		t.Errorf("said anew: %+v", problems)
 	}
 }
+
+// TestWildcardLeftOut: a name that cannot be proved is spoken of.
+func TestWildcardLeftOut(t *testing.T) {
+	pair := Pair{Cert: "/nowhere/a.pem", Key: "/nowhere/a.key"}
+	sites := []Site{{ID: "s", Names: []string{".site.com", "www.site.com"}, Pairs: []Pair{pair}}}
+	a := ACME{Takeover: TakeoverAll, Directory: "https://ca.test/dir"}
+	const without = "a certificate for site.com, www.site.com is obtained from ca.test, but not for *.site.com: wildcards are proved by the DNS only"
+	if p := Check(sites, Options{ACME: a}); len(p) != 1 || !p[0].Warning || !strings.Contains(p[0].Message, without) {
+		t.Errorf("%+v", p)
+	}
+	a.DNS = DNS{Hook: "true"}
+	if p := Check(sites, Options{ACME: a}); len(p) != 1 || !strings.HasSuffix(p[0].Message, "is obtained from ca.test") {
+		t.Errorf("with a hook: %+v", p)
+	}
+}

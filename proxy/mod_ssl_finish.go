@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -191,6 +192,15 @@ func (s *sslConf) sessionContext(t *tlsServer) [16]byte {
 	return [16]byte(sum[:16])
 }
 
+// mayMiss says whether a file that does not exist need not.
+func (o *Options) mayMiss(name string) bool {
+	if o.MayMiss == nil || !o.MayMiss(name) {
+		return false
+	}
+	_, err := os.Stat(name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // checkDHParam looks at the file only: what it holds is not needed.
 func (s *sslConf) checkDHParam(l *Level) error {
 	if s.dhparam == "" {
@@ -199,8 +209,8 @@ func (s *sslConf) checkDHParam(l *Level) error {
 	name := l.c.opts.confRelative(s.dhparam)
 	_, err := readPEMFile(name, "DH PARAMETERS")
 	var pem *pemError
-	switch may := l.c.opts.MayMiss; {
-	case err == nil, errors.Is(err, fs.ErrNotExist) && may != nil && may(name):
+	switch {
+	case err == nil, l.c.opts.mayMiss(name):
 		return nil
 	case errors.As(err, &pem):
 		return fmt.Errorf("PEM_read_bio_DHparams(%q) failed (%w)", name, err)

@@ -33,7 +33,8 @@ func (s *sslConf) readAuthorities(l *Level, t *tlsServer) error {
 		}
 	}
 	if s.trusted != "" {
-		if _, err := a.read(l.c.opts.confRelative(s.trusted)); err != nil {
+		name := l.c.opts.confRelative(s.trusted)
+		if _, err := a.read(name); err != nil && !(s.Verify == verifyOff && l.c.opts.mayMiss(name)) {
 			return err
 		}
 	}

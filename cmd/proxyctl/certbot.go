@@ -26,9 +26,13 @@ func (p *process) certbotFile(path string) ([]byte, bool) {
 	return []byte(certbotOptions), true
 }
 
-// mayMiss says that a file without use need not exist.
+// mayMiss says that a file need not exist: parameters that are of no use here,
+// and the chain of a certificate that is obtained as well, which is for stapling.
 func (p *process) mayMiss(path string) bool {
-	return p.withoutCertbot() && strings.HasSuffix(path, "/ssl-dhparams.pem")
+	if strings.HasSuffix(path, "/chain.pem") && p.acme.Takeover == certs.TakeoverLineages {
+		return certs.OfCertbot(path)
+	}
+	return p.withoutCertbot() && (strings.HasSuffix(path, "/ssl-dhparams.pem") || strings.HasSuffix(path, "/chain.pem"))
 }
 
 // certbotOptions says what Certbot's options-ssl-nginx.conf says.

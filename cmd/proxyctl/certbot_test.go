@@ -63,6 +63,15 @@ func TestTakeoverOfLineage(t *testing.T) {
 	if err := os.RemoveAll(live); err != nil {
 		t.Fatal(err)
 	}
+	// What certbot --staple-ocsp adds names one more file of the lineage.
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("location /"), []byte("ssl_trusted_certificate "+live+"/chain.pem; ssl_stapling on; ssl_stapling_verify on; location /"), 1)
+	if err := os.WriteFile(conf, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	before := listing(t, le)
 	startServer(t, dir, "nginx", env, "-c", conf)
 	if leaf := awaitTrusted(t, roots, p.tlsPort, "site.test", startLimit); leaf.Equal(byCertbot) {
