@@ -115,6 +115,15 @@ func errorsOf(diags []*parser.Diagnostic) []*parser.Diagnostic {
 
 // run compares.
 func (v *verifying) run(ctx context.Context) (*verify.Report, error) {
+	o, err := v.options()
+	if err != nil {
+		return nil, err
+	}
+	return verify.Run(ctx, o)
+}
+
+// options finds out what is compared.
+func (v *verifying) options() (*verify.Options, error) {
 	nginx := findNginx(v.program)
 	switch {
 	case nginx.Program == "" && v.program != "":
@@ -147,7 +156,7 @@ func (v *verifying) run(ctx context.Context) (*verify.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verify.Run(ctx, &verify.Options{
+	return &verify.Options{
 		File: file, ConfDir: filepath.Dir(conf), Prefix: prefix, Version: nginx.Version, Without: nginx.Without,
 		Nginx: verify.Program{Name: "nginx", Path: nginx.Program, Arg0: nginx.Program},
 		Ours:  verify.Program{Name: "this server", Path: self, Arg0: "nginx", Env: []string{"PROXYCTL_ACME=off"}},
@@ -157,7 +166,7 @@ func (v *verifying) run(ctx context.Context) (*verify.Report, error) {
 			return p.load(f)
 		},
 		Log: v.log, LogLines: v.logLines, Budget: v.budget, MaxRequests: v.most, Keep: v.keep,
-	})
+	}, nil
 }
 
 // process prepares for a configuration that is looked at, as nginx would see

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -183,5 +184,53 @@ func TestVerifyInterrupted(t *testing.T) {
 	}
 	if pid != 0 && syscall.Kill(pid, 0) == nil {
 		t.Error("nginx is left behind")
+	}
+}
+
+// TestVerifyShows: one block for each kind of difference, with the place it
+// comes from. A program that changes the file before it serves it stands for
+// one that differs.
+func TestVerifyShows(t *testing.T) {
+	installed, err := realNginx()
+	if err != nil {
+		t.Skip(err)
+	}
+	conf := writeConf(t, `events {} http {
+		server { listen 80; server_name a.test;
+			location /a { return 200 answer; }
+			location /b { return 200 answer; }
+			location /c { proxy_set_header X-One 1; proxy_pass http://192.0.2.1; }
+			location /d { add_header X-Two 2; return 302 /; }
+		} }`)
+	other := filepath.Join(t.TempDir(), "other")
+	script := "#!/bin/sh\nother=$2.other\nsed -e 's/200 answer/200 else/; s/X-One 1/X-One 9/; s/302/307/' \"$2\" > \"$other\"\nshift 2\nexec " + installed + " -c \"$other\" \"$@\"\n"
+	if err := os.WriteFile(other, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v := verifying{conf: conf, prefix: t.TempDir(), program: installed, budget: 30 * time.Second, most: 1000}
+	o, err := v.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Ours = verify.Program{Name: "the other", Path: other, Arg0: other}
+	r, err := verify.Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for _, d := range r.Differences {
+		fmt.Fprintf(&got, "%s: %s, %s; %s; %d others; %s\n", d.What, d.Nginx, d.Here, strings.ReplaceAll(d.Location, conf, "FILE"), len(d.Others), d.Try)
+	}
+	const want = `body: "answer" (6 bytes), "else" (4 bytes); location /a (FILE:3); 1 others; curl -i --path-as-is --resolve a.test:80:127.0.0.1 http://a.test/ax
+upstream field X-One: X-One: 1, X-One: 9; location /c (FILE:5); 1 others; curl -i --path-as-is --resolve a.test:80:127.0.0.1 http://a.test/cx
+status: HTTP/1.1 302 Moved Temporarily, HTTP/1.1 307 Temporary Redirect; location /d (FILE:6); 0 others; curl -i --path-as-is --resolve a.test:80:127.0.0.1 http://a.test/dx
+`
+	if !strings.HasPrefix(got.String(), want) {
+		t.Errorf("got\n%s", got.String())
+	}
+	var text strings.Builder
+	verify.Write(&text, r, false)
+	if !strings.Contains(text.String(), "differs: body") || !strings.Contains(text.String(), "  also   "+conf+":4") {
+		t.Errorf("got\n%s", text.String())
 	}
 }

@@ -32,6 +32,7 @@ type answer struct {
 	text     []byte
 	failure  string // instead of an answer
 	tls      string // what was negotiated
+	port     string // of the client
 	upstream []upstreamRequest
 }
 
@@ -91,10 +92,14 @@ func ask(r *request, patience time.Duration) answer {
 		_, _ = io.WriteString(c, "PROXY TCP4 192.0.2.1 192.0.2.2 49152 "+strconv.Itoa(int(r.To.Address.Port()))+"\r\n")
 	}
 	var a answer
+	if local, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		a.port = strconv.Itoa(local.Port)
+	}
 	if r.To.TLS && r.what != whatPlainToTLS {
 		t := tls.Client(c, &tls.Config{ServerName: r.name(), InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) // #nosec G402 -- which certificate is shown is compared, not trusted
 		if err := t.Handshake(); err != nil {
-			return answer{failure: "no TLS: " + withoutAddresses(err)}
+			a.failure = "no TLS: " + withoutAddresses(err)
+			return a
 		}
 		state := t.ConnectionState()
 		sum := sha256.Sum256(state.PeerCertificates[0].Raw)

@@ -176,8 +176,29 @@ func (b *backends) connection(c net.Conn, name string) {
 		t := tls.Server(&peeked{c, in}, b.tls)
 		c, in = t, bufio.NewReaderSize(t, 64<<10)
 	}
-	for b.exchange(c, in, name) {
+	for {
+		again, known := b.cgiExchange(c, in, name)
+		if !known {
+			again = b.exchange(c, in, name)
+		}
+		if !again {
+			return
+		}
 	}
+}
+
+// enter and leave count what is going on.
+func (b *backends) enter() {
+	b.mu.Lock()
+	b.busy++
+	b.mu.Unlock()
+}
+
+func (b *backends) leave() {
+	b.mu.Lock()
+	b.busy--
+	b.idle.Broadcast()
+	b.mu.Unlock()
 }
 
 // peeked is a connection of which something has been read ahead.
@@ -196,15 +217,8 @@ func (b *backends) exchange(c net.Conn, in *bufio.Reader, name string) bool {
 	if _, err := in.Peek(1); err != nil {
 		return false
 	}
-	b.mu.Lock()
-	b.busy++
-	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		b.busy--
-		b.idle.Broadcast()
-		b.mu.Unlock()
-	}()
+	b.enter()
+	defer b.leave()
 	var head strings.Builder
 	for {
 		line, err := in.ReadString('\n')

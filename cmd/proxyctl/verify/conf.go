@@ -269,8 +269,7 @@ func withPort(address, port string) string {
 	return address + ":" + port
 }
 
-// otherPass replaces the address of an upstream that speaks no HTTP: what it
-// gets is not understood, but nobody else gets it.
+// otherPass replaces the address of an upstream that speaks another protocol.
 func (r *rewriter) otherPass(d *parser.Directive) {
 	scheme, rest := "", d.Args[0].Value
 	if i := strings.Index(rest, "://"); i >= 0 {
@@ -279,7 +278,9 @@ func (r *rewriter) otherPass(d *parser.Directive) {
 	if r.groups[strings.ToLower(rest)] {
 		return
 	}
-	r.leave(d.Name.Value, "its upstreams are not understood here: only that they are asked is compared")
+	if d.Name.Value == "grpc_pass" {
+		r.leave(d.Name.Value, "what its upstreams get is not understood here")
+	}
 	d.Args[0] = parser.Arg{Value: scheme + r.backends.address(rest)}
 }
 

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -201,8 +202,8 @@ func (c *comparison) command(r *request) string {
 	}
 	b.WriteString(" --path-as-is")
 	switch r.Method {
-	case "GET":
-	case "HEAD":
+	case http.MethodGet:
+	case http.MethodHead:
 		b.WriteString(" -I")
 	default:
 		b.WriteString(" -X " + quoteShell(r.Method))
@@ -234,9 +235,8 @@ func (c *comparison) command(r *request) string {
 }
 
 func quoteShell(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:,+=@", r))
-	}) {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-:,+=@"
+	if s != "" && strings.Trim(s, plain) == "" {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
@@ -265,7 +265,6 @@ func printfEscape(s string) string {
 
 // The bounds of the account of what was reached.
 const (
-	maxExplained = 5000
 	timeToCover  = 10 * time.Second
 	maxUnreached = 200
 )
@@ -275,13 +274,11 @@ func (c *comparison) cover(answers []*answer) {
 	reached := map[string]bool{}
 	instead := map[string]string{} // where the requests for a block came to
 	end := time.Now().Add(timeToCover)
-	for i, r := range c.requests[:min(len(c.requests), maxExplained)] {
-		if r.raw || r.what != "" || time.Now().After(end) || i >= len(answers) {
-			continue
-		}
+	cut := false
+	look := func(r *request) {
 		x := c.explain(r)
 		if x == nil {
-			continue
+			return
 		}
 		last := ""
 		for _, s := range x.Steps {
@@ -297,6 +294,19 @@ func (c *comparison) cover(answers []*answer) {
 			instead[r.Place] = last
 		}
 	}
+	for _, base := range []bool{true, false} {
+		for i, r := range c.requests {
+			if r.raw || r.what != "" || r.Base != base || i >= len(answers) {
+				continue
+			}
+			if !base && reached[r.Place] {
+				continue
+			}
+			if cut = cut || time.Now().After(end); !cut {
+				look(r)
+			}
+		}
+	}
 	for _, b := range c.table.Blocks() {
 		count := &c.report.Locations
 		if b.Server == "" {
@@ -308,15 +318,17 @@ func (c *comparison) cover(answers []*answer) {
 			continue
 		}
 		if len(c.report.NotReached) < maxUnreached {
-			c.report.NotReached = append(c.report.NotReached, Unreached{b.Title, b.Place, c.whyNot(&b, reached, instead)})
+			c.report.NotReached = append(c.report.NotReached, Unreached{b.Title, b.Place, whyNot(&b, reached, instead, cut)})
 		}
 	}
 }
 
-func (c *comparison) whyNot(b *proxy.BlockInfo, reached map[string]bool, instead map[string]string) string {
+func whyNot(b *proxy.BlockInfo, reached map[string]bool, instead map[string]string, cut bool) string {
 	switch {
 	case b.Named:
 		return "only error_page or try_files lead here; what upstreams answered may have"
+	case cut && instead[b.Place] == "":
+		return "not looked at, for lack of time"
 	case b.Server != "" && !reached[b.Server]:
 		return "its server was not reached"
 	case b.Server == "":

@@ -20,13 +20,12 @@ const (
 // variants derives requests from one and its answer.
 func variants(r *request, a *answer) []*request {
 	var out []*request
-	add := func(what string, change func(*request)) *request {
+	add := func(what string, change func(*request)) {
 		v := *r
 		v.Fields = slices.Clone(r.Fields)
 		v.what = what
 		change(&v)
 		out = append(out, &v)
-		return &v
 	}
 	target, hasArgs := r.Target, strings.Contains(r.Target, "?")
 	add("HEAD", func(v *request) { v.Method = "HEAD" })

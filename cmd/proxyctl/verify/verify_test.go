@@ -111,7 +111,7 @@ http {
 	if text != want {
 		t.Errorf("got\n%s", text)
 	}
-	if got := strings.Join(r.order, " "); got != "stream ssl_certificate ssl_certificate_key limit_req fastcgi_pass proxy_store" {
+	if got := strings.Join(r.order, " "); got != "stream ssl_certificate ssl_certificate_key limit_req proxy_store" {
 		t.Errorf("left out: %s", got)
 	}
 }
