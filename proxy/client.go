@@ -93,6 +93,7 @@ func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.
 	} else if !x.answerChallenge() {
 		x.run()
 	}
+	x.postAction()
 	x.awaitBackground()
 	x.end()
 	return x
@@ -255,11 +256,16 @@ func (x *Exchange) captureSNI() {
 // end runs the log phase. The exchange is still valid afterwards.
 func (x *Exchange) end() {
 	x.stream.unwatch()
-	if s, ok := x.stream.(interface{ sent() (all, head int64) }); ok {
-		x.bytesSent, x.headSize = s.sent()
-	}
+	x.countSent()
 	for _, h := range x.loc.handlers[LogPhase] {
 		h(x)
+	}
+}
+
+// countSent notes how many bytes the client got.
+func (x *Exchange) countSent() {
+	if s, ok := x.stream.(interface{ sent() (all, head int64) }); ok {
+		x.bytesSent, x.headSize = s.sent()
 	}
 }
 

@@ -56,6 +56,7 @@ type Exchange struct {
 	headSize    int64 // how many of these were its head
 	bodySent    int64 // body bytes without framing
 	failed      bool
+	post        after
 
 	limitRate    int64 // $limit_rate: bytes a second that set asks for
 	limitRateSet bool  // it counts instead of limit_rate

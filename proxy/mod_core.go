@@ -79,6 +79,7 @@ type coreConf struct {
 	LogSubrequest   bool
 
 	SubrequestBuffer int64
+	PostAction       string // "": none
 	Sendfile         bool
 	Symlinks         symlinkRule
 
@@ -206,6 +207,7 @@ func coreCommands() []Command {
 		Enum(Command{Name: "server_tokens", In: inHTTPLevels, Default: "on", Doc: "Shows or hides the version in answers."}, []string{"off", "on", "build"}, func(c *Conf) *int { return &c.Core.ServerTokens }),
 		Flag(Command{Name: "chunked_transfer_encoding", In: inHTTPLevels, Default: "on", Doc: "Allows chunked answers."}, func(c *Conf) *bool { return &c.Core.ChunkedTransferEncoding }),
 		Flag(Command{Name: "recursive_error_pages", In: inHTTPLevels, Default: "off", Doc: "Allows an error page to have an error page."}, func(c *Conf) *bool { return &c.Core.RecursiveErrorPages }),
+		Text(Command{Name: "post_action", In: inHTTPLevels | InLocationIf, Syntax: "uri | @name", Doc: "Processes the request once more, with this URI, when it has been answered."}, func(c *Conf) *string { return &c.Core.PostAction }),
 		Flag(Command{Name: "absolute_redirect", In: inHTTPLevels, Default: "on", Doc: "Makes redirects absolute."}, func(c *Conf) *bool { return &c.Core.AbsoluteRedirect }),
 		Flag(Command{Name: "server_name_in_redirect", In: inHTTPLevels, Default: "off", Doc: "Uses the first server name in redirects."}, func(c *Conf) *bool { return &c.Core.ServerNameInRedirect }),
 		Flag(Command{Name: "port_in_redirect", In: inHTTPLevels, Default: "on", Doc: "Puts the port into redirects."}, func(c *Conf) *bool { return &c.Core.PortInRedirect }),

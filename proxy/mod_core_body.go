@@ -293,7 +293,7 @@ func (x *Exchange) discardBody() Code {
 	if x.bodyRead {
 		return OK
 	}
-	x.bodyRead, x.body.discarded = true, true
+	x.bodyRead, x.body.discarded = true, x.hasBody()
 	if s, two := x.stream.(*http2Stream); two {
 		s.st.Discard()
 		return OK

@@ -110,7 +110,7 @@ func requestVariables() []Variable {
 		readOnly("request_body", func(dst []byte, x *Exchange) ([]byte, bool) { return x.appendRequestBody(dst) }),
 		readOnly("request_body_file", func(dst []byte, x *Exchange) ([]byte, bool) { return x.appendRequestBodyFile(dst) }),
 		always("request_completion", func(dst []byte, x *Exchange) []byte {
-			if x.headSent && !x.failed {
+			if x.completed() {
 				dst = append(dst, "OK"...)
 			}
 			return dst

@@ -307,6 +307,9 @@ func (x *Exchange) redirectTo(uri, args []byte) Code {
 		x.Logf(logError, "empty URI in internal redirect")
 		return 500
 	}
+	if len(args) == 0 {
+		args = nil
+	}
 	x.uri, x.args, x.extension = uri, args, extension(uri)
 	x.loc = x.server.Level
 	x.enter()

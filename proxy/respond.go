@@ -123,6 +123,10 @@ func (x *Exchange) sendSpecial(status int) Code {
 // SendHead runs the header filters and sends the head. A filter may replace
 // the answer; the code is then what is to be returned instead of going on.
 func (x *Exchange) SendHead() Code {
+	if x.post != afterNothing {
+		x.output, x.headSent = output{}, true
+		return OK
+	}
 	if x.errorStatus != 0 {
 		x.Out.Status = x.errorStatus
 		x.Out.StatusLine = nil

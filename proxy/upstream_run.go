@@ -479,7 +479,7 @@ func (x *Exchange) takeResponse() verdict {
 	}
 	x.takeAnswer()
 	if a.status == 101 {
-		if _, asked := x.Header(http1.Upgrade); asked && u.conn.http1 != nil {
+		if _, asked := x.Header(http1.Upgrade); asked && u.conn.http1 != nil && x.post == afterNothing {
 			return verdict{code: x.switchProtocols()}
 		}
 		x.refuseUpgrade()
