@@ -98,7 +98,7 @@ func serveFastCGI(x *Exchange) Code {
 // (ngx_http_fastcgi_create_request).
 func (x *Exchange) buildFastCGI() bool {
 	c, u := x.loc.Conf.FastCGI.conf, &x.upstream
-	u.isHead = x.isMethod("HEAD")
+	u.isHead = x.isMethod("HEAD") && !u.cacheable() // some applications answer as if it were GET
 	h := fastcgi.AppendBegin(u.head[:0], c.keepConn)
 	at := len(h)
 	h = x.appendParams(fastcgi.OpenParams(h), &c.cgiConf, fastcgi.AppendPair)

@@ -145,11 +145,9 @@ func serveProxy(x *Exchange) Code {
 	if code := x.bodyToPass(c.body == nil && (!x.Req.Chunked || !c.http10)); code != OK {
 		return code
 	}
-	if c.cache.on() {
-		defer x.leaveCache()
-		if code, ok := x.fromCache(x.appendCacheKey); ok {
-			return code
-		}
+	defer x.leaveCache()
+	if code, ok := x.fromCache((*Exchange).appendCacheKey); ok {
+		return code
 	}
 	if !x.buildRequest(c) {
 		return 500

@@ -51,7 +51,7 @@ func serveSCGI(x *Exchange) Code {
 func (x *Exchange) buildSCGI() bool {
 	const room = 20 // for the length
 	u := &x.upstream
-	u.isHead = x.isMethod("HEAD")
+	u.isHead = x.isMethod("HEAD") && !u.cacheable() // some applications answer as if it were GET
 	h := append(u.head[:0], make([]byte, room)...)
 	length := http1.AppendInt(x.borrow(), max(x.passedLength(), 0))
 	h = x.appendParam(h, append(x.borrow(), "CONTENT_LENGTH"...), length, appendSCGIPair)

@@ -96,7 +96,7 @@ func serveUWSGI(x *Exchange) Code {
 func (x *Exchange) buildUWSGI() bool {
 	const header = 4
 	c, u := x.loc.Conf.UWSGI.conf, &x.upstream
-	u.isHead = x.isMethod("HEAD")
+	u.isHead = x.isMethod("HEAD") && !u.cacheable() // some applications answer as if it were GET
 	h := append(u.head[:0], byte(c.modifier1), 0, 0, byte(c.modifier2))
 	h = append(x.appendParams(h, &c.cgiConf, appendUWSGIPair), c.packet...)
 	u.head = h

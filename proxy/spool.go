@@ -102,6 +102,9 @@ func (s *spool) storeRest(code Code) Code {
 			s.x.endAnswer()
 			return code
 		}
+		if err != nil && s.x.isMethod("HEAD") && s.x.upstream.state().length == 0 { // no body, as it should be
+			return code
+		}
 		if err != nil {
 			return s.x.bodyBroken(err)
 		}
@@ -360,7 +363,14 @@ func (t *Table) makeTempFolders() {
 func (p tempPath) create(unlink bool) (*os.File, string, error) {
 	for range 100 {
 		name := p.name(rand.Uint64N(1e10))
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		open := func() (*os.File, error) { return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) }
+		f, err := open()
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+				return nil, name, SystemError("mkdir()", filepath.Dir(name), err)
+			}
+			f, err = open()
+		}
 		switch {
 		case err == nil:
 			if unlink {
@@ -368,10 +378,6 @@ func (p tempPath) create(unlink bool) (*os.File, string, error) {
 			}
 			return f, name, nil
 		case errors.Is(err, fs.ErrExist):
-		case errors.Is(err, fs.ErrNotExist):
-			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-				return nil, name, SystemError("mkdir()", filepath.Dir(name), err)
-			}
 		default:
 			return nil, name, SystemError("open()", name, err)
 		}

@@ -53,11 +53,15 @@ type cacheScratch struct {
 func (s *upstreamScratch) cacheable() bool { return s.cache != nil && s.cache.cacheable }
 
 // fromCache answers from the cache, if it can: false asks for going on to the
-// servers. appendKey appends the key of a module whose directives do not say it.
-func (x *Exchange) fromCache(appendKey func([]byte) []byte) (Code, bool) {
+// servers. appendKey appends the key that a module has unless directives say
+// another. leaveCache must follow.
+//
+// Unlike nginx, which then gives all requests one answer, nothing is kept without
+// a key: appendKey is nil.
+func (x *Exchange) fromCache(appendKey func(*Exchange, []byte) []byte) (Code, bool) {
 	u := &x.upstream
 	c := &u.conf.cache
-	if !c.on() || x.trace != nil || c.methods&cacheMethod(x.method) == 0 {
+	if !c.on() || c.key == nil && appendKey == nil || x.trace != nil || c.methods&cacheMethod(x.method) == 0 {
 		return 0, false
 	}
 	zone := c.zone
@@ -71,7 +75,7 @@ func (x *Exchange) fromCache(appendKey func([]byte) []byte) (Code, bool) {
 	if c.key != nil {
 		x.arena = c.key.Append(x.arena, x)
 	} else {
-		x.arena = appendKey(x.arena)
+		x.arena = appendKey(x, x.arena)
 	}
 	l := zone.zone.Lookup(x.arena[start:len(x.arena):len(x.arena)])
 	if need := int64(l.HeadStart() + 256); need > u.conf.bufferSize || need > math.MaxUint16 {

@@ -187,3 +187,15 @@ func TestCacheMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestTempFileInNewFolders: a folder that is missing costs no try.
+func TestTempFileInNewFolders(t *testing.T) {
+	p := tempPath{path: filepath.Join(t.TempDir(), "temp"), levels: []int{3, 3, 3}}
+	for range 20 {
+		f, _, err := p.create(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+	}
+}

@@ -135,20 +135,15 @@ func (p *passParams) add(param passParam) {
 // passCGI answers from the cache, or with what servers say to the request that
 // build makes.
 func (x *Exchange) passCGI(url *upstreamURL, build func(*Exchange) bool) Code {
-	if x.upstream.conf.cache.on() {
-		defer x.leaveCache()
-		if code, ok := x.fromCache(noCacheKey); ok {
-			return code
-		}
+	defer x.leaveCache()
+	if code, ok := x.fromCache(nil); ok {
+		return code
 	}
 	if !build(x) {
 		return 500
 	}
 	return x.pass(url)
 }
-
-// noCacheKey is the key of answers whose configuration does not say it.
-func noCacheKey(dst []byte) []byte { return dst }
 
 // appendPair appends a parameter in the way of a protocol.
 type appendPair func(dst, name, value []byte) []byte
