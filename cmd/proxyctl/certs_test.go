@@ -154,3 +154,46 @@ func TestCertsImport(t *testing.T) {
 		t.Errorf("account %q, Certbot's was %q", ours, theirs)
 	}
 }
+
+// TestCertsMistakes: each gets a status and a word about what is wrong.
+func TestCertsMistakes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(dir, "broken.conf")
+	if err := os.WriteFile(broken, []byte("server { nonsense; }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PROXYCTL_ACME_CA=https://127.0.0.1:1/dir", "PROXYCTL_DATA=" + filepath.Join(dir, "data")}
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"nonsense", 2, `unknown command "nonsense"`},
+		{"list " + broken, 1, `unknown directive "nonsense"`},
+		{"list /nowhere.conf", 1, "No such file or directory"},
+		{"list --acme maybe", 2, `invalid --acme "maybe"`},
+		{"list --data " + dir + "/file " + broken, 1, "nonsense"},
+		{"renew nobody", 2, `no certificate for "nobody" is kept here`},
+		{"renew --data " + dir + "/file nobody", 2, "what is kept cannot be read"},
+		{"obtain localhost", 2, `no certificate can be obtained for "localhost": it is not a public name`},
+		{"obtain -- -x.test", 2, `no certificate can be obtained for "-x.test"`},
+		{"obtain *.site.test", 2, "proved by the DNS only"},
+		{"obtain --key rsa:1 site.test", 2, `unsupported key "rsa:1"`},
+		{"obtain --data " + dir + "/file site.test", 2, "cannot be kept in storage"},
+		{"export nobody", 2, `no certificate for "nobody" is kept here`},
+		{"import-certbot --certbot /nowhere", 2, `no renewal files in "/nowhere/renewal"`},
+		{"doctor --resolver x site.test", 2, `invalid --resolver "x"`},
+	} {
+		out, code := proxyctl(t, env, append([]string{"certs"}, strings.Fields(tt.args)...)...)
+		if code != tt.code || !strings.Contains(out, tt.want) || strings.Contains(out, "goroutine") {
+			t.Errorf("%s: status %d, %s", tt.args, code, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "certificates")); err == nil {
+		t.Error("a mistake is remembered")
+	}
+}
