@@ -153,7 +153,7 @@ func (d *Doctor) name(ctx context.Context, name string) {
 	if base != name && a.dns == (DNS{}) {
 		d.say("error", name, "is a wildcard: it can be proved by the DNS only", "see --acme-dns-hook and --acme-dns-rfc2136")
 	}
-	d.caa(ctx, base)
+	d.caa(ctx, base, base != name)
 	if a.dns != (DNS{}) || base != name {
 		return
 	}
@@ -213,7 +213,7 @@ func (d *Doctor) knock(ctx context.Context, name, ip string, port int, challenge
 }
 
 // caa looks whether the owner of a name lets the authority issue (RFC 8659).
-func (d *Doctor) caa(ctx context.Context, name string) {
+func (d *Doctor) caa(ctx context.Context, name string, wild bool) {
 	server := d.Resolver
 	if server == "" {
 		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
@@ -235,7 +235,7 @@ func (d *Doctor) caa(ctx context.Context, name string) {
 			d.say("error", name, "CAA records of "+zone+" cannot be asked for: "+text, "an authority refuses names whose DNS fails: repair it")
 			return
 		}
-		if allowed, some := issuersIn(a.Answer); some {
+		if allowed, some := issuersIn(a.Answer, wild); some {
 			d.judgeCAA(name, zone, allowed)
 			return
 		}
@@ -243,10 +243,18 @@ func (d *Doctor) caa(ctx context.Context, name string) {
 	d.say("ok", name, "has no CAA records: every authority may issue", "")
 }
 
-// issuersIn gives the authorities that CAA records allow.
-func issuersIn(answer []dns.RR) (allowed []string, some bool) {
+// issuersIn gives the authorities that CAA records allow; for wildcards those of
+// issuewild count, where there are any.
+func issuersIn(answer []dns.RR, wild bool) (allowed []string, some bool) {
+	tag := "issue"
+	if wild && slices.ContainsFunc(answer, func(rr dns.RR) bool {
+		c, ok := rr.(*dns.CAA)
+		return ok && strings.EqualFold(c.Tag, "issuewild")
+	}) {
+		tag = "issuewild"
+	}
 	for _, rr := range answer {
-		if c, ok := rr.(*dns.CAA); ok && strings.EqualFold(c.Tag, "issue") {
+		if c, ok := rr.(*dns.CAA); ok && strings.EqualFold(c.Tag, tag) {
 			some = true
 			domain, _, _ := strings.Cut(c.Value, ";")
 			allowed = append(allowed, strings.TrimSpace(domain))

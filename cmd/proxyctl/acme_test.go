@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -89,8 +90,8 @@ func TestTakeoverByTLS(t *testing.T) {
 func TestTakeoverRenews(t *testing.T) {
 	t.Parallel()
 	p := newPebble(t, func(c map[string]any) {
-		c["certificateValidityPeriod"] = 16
-		c["profiles"] = map[string]any{"default": map[string]any{"validityPeriod": 16}} // newer versions
+		c["certificateValidityPeriod"] = 20
+		c["profiles"] = map[string]any{"default": map[string]any{"validityPeriod": 20}} // newer versions
 	})
 	dir := t.TempDir()
 	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", dir+"/live/site.test")
@@ -98,19 +99,41 @@ func TestTakeoverRenews(t *testing.T) {
 	startServer(t, dir, "nginx", p.environment(), "-c", conf)
 	roots := p.roots()
 	first := awaitTrusted(t, roots, p.tlsPort, "site.test", startLimit)
-	var failures atomic.Int32
-	for end := time.Now().Add(13 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.tlsPort), &tls.Config{ServerName: "site.test", RootCAs: roots})
-		if err != nil {
-			failures.Add(1)
-			t.Error(err)
+	var handshakes atomic.Int32
+	var clients sync.WaitGroup
+	renewed := make(chan struct{})
+	for i := range 3 {
+		config := &tls.Config{ServerName: "site.test", RootCAs: roots}
+		if i == 0 {
+			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		}
+		clients.Go(func() {
+			for more := true; more; time.Sleep(5 * time.Millisecond) {
+				select {
+				case <-renewed:
+					more = false // one more
+				default:
+				}
+				c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.tlsPort), config)
+				if err != nil {
+					t.Errorf("after %d handshakes: %v", handshakes.Load(), err)
+					return
+				}
+				_ = c.Close()
+				handshakes.Add(1)
+			}
+		})
+	}
+	for end := time.Now().Add(startLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if leaf, err := shown(p.tlsPort, "site.test"); err == nil && !leaf.Equal(first) {
 			break
 		}
-		_ = c.Close()
 	}
-	last := awaitTrusted(t, roots, p.tlsPort, "site.test", time.Second)
-	if !last.NotAfter.After(first.NotAfter.Add(4 * time.Second)) {
-		t.Errorf("valid until %v, then until %v", first.NotAfter, last.NotAfter)
+	close(renewed)
+	clients.Wait()
+	last := awaitTrusted(t, roots, p.tlsPort, "site.test", startLimit)
+	if !last.NotAfter.After(first.NotAfter.Add(4*time.Second)) || handshakes.Load() < 10 {
+		t.Errorf("valid until %v, then until %v; %d handshakes", first.NotAfter, last.NotAfter, handshakes.Load())
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // TestImportBroken: lineages that are not whole are left alone, each with its
@@ -69,6 +71,29 @@ func TestImportBroken(t *testing.T) {
 	}
 	if kept, err := List(nil, o); err != nil || len(kept) != 1 || kept[0].Names[0] != "good.com" {
 		t.Errorf("%+v, %v", kept, err)
+	}
+}
+
+// TestIssuersIn reads CAA records.
+func TestIssuersIn(t *testing.T) {
+	var answer []dns.RR
+	for _, text := range []string{`a.com. CAA 0 issue "one.test; x=y"`, `a.com. CAA 0 ISSUE "two.test"`, `a.com. CAA 0 iodef "mailto:x"`, `a.com. CAA 0 issuewild ";"`} {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer = append(answer, rr)
+	}
+	for wild, want := range map[bool]string{false: "one.test two.test", true: ""} {
+		if allowed, some := issuersIn(answer, wild); !some || strings.Join(allowed, " ") != want {
+			t.Errorf("%v: %q, %v", wild, allowed, some)
+		}
+	}
+	if allowed, some := issuersIn(answer[:2], true); !some || len(allowed) != 2 {
+		t.Errorf("without issuewild: %q", allowed)
+	}
+	if _, some := issuersIn(answer[2:3], false); some {
+		t.Error("iodef allows nobody and forbids nobody")
 	}
 }
 
