@@ -205,6 +205,39 @@ func TestMigrateTakeoverFails(t *testing.T) {
 	}
 }
 
+// interrupter cancels once it has been told of a step.
+type interrupter struct {
+	at     string
+	cancel context.CancelFunc
+}
+
+func (i *interrupter) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), i.at) {
+		i.cancel()
+	}
+	return len(p), nil
+}
+
+// TestMigrateCanceled: whoever is interrupted before the end leaves nginx
+// serving, under load too.
+func TestMigrateCanceled(t *testing.T) {
+	s := startTakeover(t)
+	l := startLoad(s.daemonServer, "/")
+	before := s.pid("")
+	for _, at := range []string{"keep ", "USR2", "WINCH", "QUIT"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		p := s.plan(s.ours)
+		p.Out = &interrupter{at, cancel}
+		if err := p.Run(ctx); err == nil || err.Error() != "interrupted" {
+			t.Errorf("%s: got %v", at, err)
+		}
+		cancel()
+		s.await("nginx is alone", func() bool { return s.pid("") == before && s.pid(oldSuffix) == 0 })
+		s.serves(false)
+	}
+	l.check(t)
+}
+
 // TestMigrateInterrupted: an exchange that was left in the middle can be
 // completed and taken back.
 func TestMigrateInterrupted(t *testing.T) {

@@ -82,6 +82,9 @@ func (r *request) name() string {
 
 // ask sends a request and reads the answer.
 func ask(r *request, patience time.Duration) answer {
+	if r.what == whatHTTP2 {
+		return askHTTP2(r, patience)
+	}
 	c, err := net.DialTimeout("tcp", r.To.Address.String(), patience)
 	if err != nil {
 		return answer{failure: "no connection: " + err.Error()}

@@ -91,12 +91,10 @@ func (m *message) normal() {
 		if !ok {
 			continue
 		}
-		value = counted.ReplaceAllString(value, "${1}N")
+		value = nginxVersion.ReplaceAllString(counted.ReplaceAllString(value, "${1}N"), "nginx")
 		switch strings.ToLower(name) {
 		case "date":
 			value = "now"
-		case "server":
-			value = nginxVersion.ReplaceAllString(value, "nginx")
 		case "expires":
 			if t, err := http.ParseTime(value); err == nil && hasDate && t.Year() > 1971 {
 				value = fmt.Sprintf("%v after Date", t.Sub(now))
@@ -240,7 +238,7 @@ func compareUpstream(a, b []upstreamRequest) []difference {
 		if a[i] == b[i] {
 			continue
 		}
-		x, y := parseMessage(a[i].Head), parseMessage(b[i].Head)
+		x, y := parseMessage(nginxVersion.ReplaceAllString(a[i].Head, "nginx")), parseMessage(nginxVersion.ReplaceAllString(b[i].Head, "nginx"))
 		xl, xv := cutLast(x.first)
 		yl, yv := cutLast(y.first)
 		if xl != yl {

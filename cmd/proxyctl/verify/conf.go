@@ -214,7 +214,7 @@ func (r *rewriter) directive(d *parser.Directive, f *frame) []*parser.Directive 
 		r.logs[d.Args[0].Value] = d.Args[0].Value
 	case name == "ssl_certificate" || name == "ssl_certificate_key":
 		r.certificate(d)
-	case name == "ssl_dhparam" && !r.readable(d.Args[0].Value):
+	case (name == "ssl_dhparam" || name == "ssl_trusted_certificate") && !r.readable(d.Args[0].Value):
 		r.leave(name, "the file cannot be read")
 		return nil
 	}

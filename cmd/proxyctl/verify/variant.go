@@ -13,6 +13,7 @@ import (
 // Requests that are made otherwise.
 const (
 	whatPlainToTLS = "without TLS to a TLS port"
+	whatHTTP2      = "HTTP/2"
 	whatOld        = "HTTP/0.9"
 	whatTwo        = "two requests"
 )
@@ -28,6 +29,9 @@ func variants(r *request, a *answer) []*request {
 		out = append(out, &v)
 	}
 	target, hasArgs := r.Target, strings.Contains(r.Target, "?")
+	if r.To.HTTP2 && r.To.TLS && r.name() != "" && strings.HasPrefix(r.Target, "/") {
+		add(whatHTTP2, func(*request) {})
+	}
 	add("HEAD", func(v *request) { v.Method = "HEAD" })
 	add("POST", func(v *request) { v.Method, v.body = "POST", "name=value" })
 	add("OPTIONS", func(v *request) { v.Method = "OPTIONS" })
