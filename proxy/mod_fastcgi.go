@@ -42,7 +42,7 @@ func fastcgiCommands() []Command {
 	of := func(c *Conf) *fastcgiConf { return c.FastCGI.own(c) }
 	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
 	return append(cgiRows("fastcgi", up, func(c *Conf) *List[passParam] { return &of(c).params }),
-		Command{Name: "fastcgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Passes requests to a FastCGI server.", Set: setPass(up, serveFastCGI, plainTarget("fastcgi://"))},
+		Command{Name: "fastcgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Differs: "the field Proxy is not passed on, nor is NUL in a parameter; an answer that ends in the middle of a record is cut off", Doc: "Passes requests to a FastCGI server.", Set: setPass(up, serveFastCGI, plainTarget("fastcgi://"))},
 		Command{Name: "fastcgi_split_path_info", In: in, Args: "1", Syntax: "regex", Doc: "Takes $fastcgi_script_name and $fastcgi_path_info apart.", Set: setSplitPathInfo},
 		Text(Command{Name: "fastcgi_index", In: in, Syntax: "name", Doc: "Sets what follows a $fastcgi_script_name that ends in a slash."}, func(c *Conf) *string { return &of(c).index }),
 		Strings(Command{Name: "fastcgi_catch_stderr", In: in, Doc: "Refuses an answer when its application says this on standard error."}, func(c *Conf) *List[string] { return &of(c).catch }),

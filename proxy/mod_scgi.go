@@ -15,7 +15,7 @@ func scgiModule() Module {
 	return Module{
 		Name: "ngx_http_scgi_module",
 		Commands: append(cgiRows("scgi", up, func(c *Conf) *List[passParam] { return &of(c).params }),
-			Command{Name: "scgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Passes requests to an SCGI server.", Set: setPass(up, serveSCGI, plainTarget("scgi://"))},
+			Command{Name: "scgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Differs: "the field Proxy is not passed on, nor is NUL in a parameter; CONTENT_LENGTH is that of the body that is sent", Doc: "Passes requests to an SCGI server.", Set: setPass(up, serveSCGI, plainTarget("scgi://"))},
 		),
 		Init: func(c *Conf) { c.SCGI = lent[cgiConf]{conf: &cgiConf{upstreamConf: upstreamDefaults(wireCGI)}} },
 		Finish: func(l *Level) error {

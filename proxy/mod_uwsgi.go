@@ -27,7 +27,7 @@ func uwsgiModule() Module {
 	return Module{
 		Name: "ngx_http_uwsgi_module",
 		Commands: append(rows,
-			Command{Name: "uwsgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "[protocol://]address", Doc: "Passes requests to a uwsgi server.", Set: setPass(up, serveUWSGI, uwsgiTarget)},
+			Command{Name: "uwsgi_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "[protocol://]address", Differs: "the field Proxy is not passed on, nor is NUL in a parameter", Doc: "Passes requests to a uwsgi server.", Set: setPass(up, serveUWSGI, uwsgiTarget)},
 			NumberIn(Command{Name: "uwsgi_modifier1", In: in, Default: "0", Doc: "Sets the first modifier of packets."}, 0, math.MaxUint8, func(c *Conf) *int { return &of(c).modifier1 }),
 			NumberIn(Command{Name: "uwsgi_modifier2", In: in, Default: "0", Doc: "Sets the second modifier of packets."}, 0, math.MaxUint8, func(c *Conf) *int { return &of(c).modifier2 }),
 			Text(Command{Name: "uwsgi_string", In: in, Doc: "Sets what ends packets, as it is."}, func(c *Conf) *string { return &of(c).packet }),
@@ -59,7 +59,7 @@ func uwsgiTarget(l *Level, d *parser.Directive, t *passTarget) error {
 // splitUWSGI cuts the scheme off; "uwsgi://" when there is none.
 func splitUWSGI(url string) (scheme, rest string) {
 	for _, s := range []string{"uwsgi://", "suwsgi://"} {
-		if len(url) > len(s) && strings.EqualFold(url[:len(s)], s) {
+		if len(url) >= len(s) && strings.EqualFold(url[:len(s)], s) {
 			return url[:len(s)], url[len(s):]
 		}
 	}

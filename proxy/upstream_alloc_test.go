@@ -10,12 +10,17 @@ import (
 // quietBackend answers without allocating, so that what the proxy allocates can
 // be counted.
 func quietBackend(t testing.TB) string {
+	return quietServer(t, "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok")
+}
+
+// quietServer sends an answer whenever something comes.
+func quietServer(t testing.TB, answer string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	answer := []byte("HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/plain\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok")
+	bytes := []byte(answer)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -28,7 +33,7 @@ func quietBackend(t testing.TB) string {
 					if _, err := c.Read(buf); err != nil {
 						return
 					}
-					if _, err := c.Write(answer); err != nil {
+					if _, err := c.Write(bytes); err != nil {
 						return
 					}
 				}
@@ -97,5 +102,36 @@ func TestProxyHeadAllocates(t *testing.T) {
 		x.buildRequest(c)
 	}); n != 0 {
 		t.Errorf("building a request allocates %v times", n)
+	}
+}
+
+// TestFastCGIRequestAllocates nothing but for the expression: a budget.
+func TestFastCGIRequestAllocates(t *testing.T) {
+	p := newProxyTest(t, "", `root /srv; location / { fastcgi_pass 127.0.0.1:81; fastcgi_split_path_info ^(.+?\.php)(/.*)$;
+		fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name; fastcgi_param PATH_INFO $fastcgi_path_info;
+		fastcgi_param QUERY_STRING $query_string; fastcgi_param REMOTE_ADDR $remote_addr; fastcgi_param EMPTY $arg_x if_not_empty; }`)
+	x, _ := p.exchange("GET /a.php/b?c=d", "Host: example.com", "User-Agent: test", "Accept: */*", "Cookie: a", "Cookie: b", "X-Other: 1")
+	defer x.release()
+	x.findLocation()
+	x.upstream.begin(&x.loc.Conf.FastCGI.conf.upstreamConf)
+	build := func() {
+		x.arena, x.fastcgi.done = x.arena[:0], false
+		x.buildFastCGI()
+	}
+	build()
+	if n := testing.AllocsPerRun(100, build); n > 1 {
+		t.Errorf("building a request allocates %v times", n)
+	}
+}
+
+// TestFastCGIAllocates nothing for a plain request over a kept connection.
+func TestFastCGIAllocates(t *testing.T) {
+	server := quietServer(t, "\x01\x06\x00\x01\x00\x1e\x02\x00Content-Type: text/plain\r\n\r\nok\x00\x00"+
+		"\x01\x06\x00\x01\x00\x00\x00\x00\x01\x03\x00\x01\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	p := newProxyTest(t, "upstream u { server "+server+"; }",
+		"location / { fastcgi_pass u; fastcgi_keep_conn on; fastcgi_param DOCUMENT_URI $document_uri; }")
+	request := p.again(t, 200, "GET /a?b", "Host: example.com", "Accept: */*", "User-Agent: test")
+	if n := testing.AllocsPerRun(200, request); n > 2 { // the watch of a stream other than HTTP/1.x
+		t.Errorf("a request allocates %v times", n)
 	}
 }

@@ -162,10 +162,19 @@ func upstreamRows(prefix string, next []string, of func(*Conf) *upstreamConf) []
 
 // sendLowatRow makes the row of send_lowat, which some of the modules have.
 func sendLowatRow(prefix string, of func(*Conf) *upstreamConf) Command {
-	return Size(Command{
+	c := Size(Command{
 		Name: prefix + "_send_lowat", In: inHTTPLevels, Default: "0", Doc: "Accepted without effect.",
 		Status: NoEffect, Reason: "Linux has no such option, nginx ignores it there too",
 	}, func(c *Conf) *int64 { return &of(c).sendLowat })
+	set := c.Set
+	c.Set = func(l *Level, d *parser.Directive) error {
+		err := set(l, d)
+		if err == nil {
+			l.warnAt(d, d.Args[0], "%q is not supported, ignored", d.Name.Value)
+		}
+		return err
+	}
+	return c
 }
 
 // sizeOrUnset is a size whose default depends on other directives.

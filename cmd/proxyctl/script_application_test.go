@@ -48,6 +48,8 @@ func (q *cgiRequest) param(name string) string {
 //	end            the end of the request
 //	single         from here on each byte is sent by itself
 //	drop           the connection is closed
+//	hang           nothing until the other side closes
+//	only PATH ...  the rest of the line, if DOCUMENT_URI is PATH
 func scriptApplication(ts *testscript.TestScript, _ bool, args []string) {
 	h := harnessOf(ts)
 	network, address := "tcp", "127.0.0.1:"+h.translate(args[1])
@@ -156,6 +158,9 @@ func (p *appPlayer) do(verb, text string) {
 	case "single":
 		p.single = true
 	case "drop":
+		p.dropped = true
+	case "hang":
+		_, _ = io.Copy(io.Discard, p.c)
 		p.dropped = true
 	}
 	for size := len(out); len(out) > 0; out = out[size:] {
