@@ -20,6 +20,7 @@ type getFlags struct {
 	cert        string
 	http2       bool
 	unexplained bool
+	resume      bool
 }
 
 // cutGetFlags takes the flags off the front.
@@ -32,6 +33,8 @@ func cutGetFlags(ts *testscript.TestScript, args []string) (f getFlags, rest []s
 			f.http2 = true
 		case "-unexplained":
 			f.unexplained = true
+		case "-resume":
+			f.resume, f.unexplained = true, true
 		default:
 			ts.Fatalf("get has no flag %s", args[0])
 		}
@@ -40,8 +43,9 @@ func cutGetFlags(ts *testscript.TestScript, args []string) (f getFlags, rest []s
 	return f, args
 }
 
-// get [-cert=NAME] [-h2] [-unexplained] URL [Name: value]...: a GET on a connection
-// of its own; prints the answer. The URL's host is sent as Host, the connection goes
+// get [-cert=NAME] [-h2] [-resume] [-unexplained] URL [Name: value]...: a GET on a
+// connection of its own, with -resume in the TLS session of the one before if the
+// server agrees; prints the answer. The URL's host is sent as Host, the connection goes
 // to 127.0.0.1. With ! the handshake of https must fail. Explain must say the same,
 // unless the answer depends on what happened before.
 func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
@@ -59,7 +63,7 @@ func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	if https {
-		if c, err = secure(ts, c, name, flags.cert); neg {
+		if c, err = h.secure(ts, c, name, flags); neg {
 			if err == nil {
 				ts.Fatalf("the handshake did not fail")
 			}

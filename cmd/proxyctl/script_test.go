@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -102,6 +103,8 @@ func runScripts(t *testing.T, installed string) {
 
 			"certificate": scriptCertificate,
 			"revoke":      scriptRevoke,
+			"ocsp":        scriptOCSP,
+			"stapled":     scriptStapled,
 		},
 	})
 }
@@ -119,10 +122,11 @@ type harness struct {
 	mu         sync.Mutex
 	closes     []io.Closer
 	left       net.Conn // by send -leave
+	sessions   tls.ClientSessionCache
 }
 
 func newHarness(env *testscript.Env, installed string) *harness {
-	return &harness{env: env, installed: installed, ports: map[string]string{}}
+	return &harness{env: env, installed: installed, ports: map[string]string{}, sessions: tls.NewLRUClientSessionCache(0)}
 }
 
 // filePorts are the ports that scripts are written with: servers listen on

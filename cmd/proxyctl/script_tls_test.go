@@ -40,8 +40,7 @@ func scriptCertificate(ts *testscript.TestScript, _ bool, args []string) {
 	parent, by := template, key
 	var chain []byte
 	if len(args) > 1 {
-		pair, err := tls.LoadX509KeyPair(ts.MkAbs(issuer+".crt"), ts.MkAbs(issuer+".key"))
-		ts.Check(err)
+		pair := loadPair(ts, issuer)
 		parent, by = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
 		if !bytes.Equal(parent.RawIssuer, parent.RawSubject) {
 			chain = []byte(ts.ReadFile(issuer + ".crt"))
@@ -57,30 +56,27 @@ func scriptCertificate(ts *testscript.TestScript, _ bool, args []string) {
 
 // revoke ISSUER [NAME...]: makes ISSUER.crl, which revokes the certificates.
 func scriptRevoke(ts *testscript.TestScript, _ bool, args []string) {
-	load := func(name string) tls.Certificate {
-		pair, err := tls.LoadX509KeyPair(ts.MkAbs(name+".crt"), ts.MkAbs(name+".key"))
-		ts.Check(err)
-		return pair
-	}
 	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
 	for _, name := range args[1:] {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
-			SerialNumber: load(name).Leaf.SerialNumber, RevocationTime: time.Now().Add(-time.Minute),
+			SerialNumber: loadPair(ts, name).Leaf.SerialNumber, RevocationTime: time.Now().Add(-time.Minute),
 		})
 	}
-	issuer := load(args[0])
+	issuer := loadPair(ts, args[0])
 	der, err := x509.CreateRevocationList(rand.Reader, list, issuer.Leaf, issuer.PrivateKey.(*ecdsa.PrivateKey))
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".crl"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644))
 }
 
 // secure speaks TLS over a connection: it sends the name, shows the certificate
-// that -cert=NAME asks for, and verifies nothing.
-func secure(ts *testscript.TestScript, c net.Conn, host, cert string) (net.Conn, error) {
+// that is asked for, and verifies nothing.
+func (h *harness) secure(ts *testscript.TestScript, c net.Conn, host string, flags getFlags) (net.Conn, error) {
 	config := &tls.Config{ServerName: host, InsecureSkipVerify: true}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(ts.MkAbs(cert+".crt"), ts.MkAbs(cert+".key"))
-		ts.Check(err)
+	if flags.resume {
+		config.ClientSessionCache = h.sessions
+	}
+	if flags.cert != "" {
+		pair := loadPair(ts, flags.cert)
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	conn := tls.Client(c, config)
