@@ -25,7 +25,7 @@ func TestReason(t *testing.T) {
 			`by http-01: Get "https://localhost:1/dir": dial tcp [::1]:1: connect: connection refused`,
 		},
 		{
-			errors.New("registering account [] with server: provisioning client: HTTP 404: <h1>\r\n404 not found</h1>\n"),
+			fmt.Errorf("registering account [] with server: provisioning client: HTTP 404: %s", "<h1>\r\n404 not found</h1>\n"),
 			"HTTP 404: <h1> 404 not found</h1>",
 		},
 		{errors.New("[a.com] creating new order: unknown profile name 'x'; supported profiles: map[a:b] (ca=x)"), "creating new order: unknown profile name 'x'; supported profiles: map[a:b]"},

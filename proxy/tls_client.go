@@ -34,7 +34,7 @@ func (s *sslConf) readAuthorities(l *Level, t *tlsServer) error {
 	}
 	if s.trusted != "" {
 		name := l.c.opts.confRelative(s.trusted)
-		if _, err := a.read(name); err != nil && !(s.Verify == verifyOff && l.c.opts.mayMiss(name)) {
+		if _, err := a.read(name); err != nil && (s.Verify != verifyOff || !l.c.opts.mayMiss(name)) {
 			return err
 		}
 	}

@@ -36,7 +36,7 @@ func TestSessionsOverRestart(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				_, _ = io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
 				if answer, err := io.ReadAll(c); err != nil || !strings.Contains(string(answer), "served") {
 					t.Fatalf("%q, %v", answer, err)

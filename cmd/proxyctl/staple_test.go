@@ -90,7 +90,7 @@ func TestMustStaple(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		state := c.ConnectionState()
 		if r, err := ocsp.ParseResponseForCert(state.OCSPResponse, state.PeerCertificates[0], state.PeerCertificates[1]); err != nil || r.Status != ocsp.Good {
 			t.Errorf("%s: no proof: %v", what, err)
