@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -67,6 +68,12 @@ func (p *pebble) responder(w http.ResponseWriter, r *http.Request) {
 // first handshake on; taken over, its certificate still demands them; and they
 // outlive a responder that is away.
 func TestMustStaple(t *testing.T) {
+	if program, err := exec.LookPath("pebble"); err == nil {
+		// The name of the function that older versions do not have.
+		if text, err := os.ReadFile(program); err != nil || !bytes.Contains(text, []byte("OCSPMustStaple")) {
+			t.Skip("this version of pebble makes no such certificates")
+		}
+	}
 	t.Parallel()
 	var p *pebble
 	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.responder(w, r) }))
@@ -76,9 +83,6 @@ func TestMustStaple(t *testing.T) {
 	le := filepath.Join(dir, "letsencrypt")
 	p.certbot(le, "certonly", "--standalone", "--http-01-port", fmt.Sprint(p.httpPort), "-d", "site.test", "--must-staple")
 	live := filepath.Join(le, "live/site.test")
-	if text, err := exec.Command("openssl", "x509", "-noout", "-text", "-in", filepath.Join(live, "cert.pem")).Output(); err != nil || !strings.Contains(string(text), "status_request") {
-		t.Skip("this version of pebble makes no such certificates")
-	}
 	conf := siteConf(t, dir, p.httpPort, p.tlsPort, "site.test", live)
 	roots := p.roots()
 	env := append(p.environment(), "PROXYCTL_DATA="+filepath.Join(dir, "data"))
