@@ -36,6 +36,7 @@ type Conf struct {
 	AuthBasic   authBasicConf
 	AuthRequest authRequestConf
 	Mirror      mirrorConf
+	Slice       int64
 	Addition    additionConf
 	Gunzip      gunzipConf
 	Userid      useridConf

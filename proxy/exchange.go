@@ -78,6 +78,7 @@ type Exchange struct {
 	output   output
 	inner    innerScratch // of subrequests
 	ssi      ssiScratch
+	slice    sliceScratch
 	fastcgi  fastcgiScratch
 	userid   useridScratch
 	charset  charsetScratch
@@ -136,6 +137,8 @@ type Answer struct {
 	passValidators bool // conditions were answered by the upstream
 	seekable       bool // the handler can send parts in any order
 	ranges         []byteRange
+	position       int64  // of the next body byte in the whole, which ranges count in
+	from           int64  // where the one range begins that is sent
 	rangeEnd       []byte // what ends a multipart body
 }
 

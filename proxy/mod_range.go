@@ -90,12 +90,13 @@ func (x *Exchange) singleRange(r byteRange) {
 		a.ranges = append(a.ranges[:0], r)
 		return
 	}
-	position := int64(0)
+	a.from = r.start
 	x.EncodeBody(func(next bodyWriter) bodyWriter {
 		return func(x *Exchange, p []byte, last bool) error {
+			position := x.Out.position
 			from := max(r.start-position, 0)
 			to := min(r.end-position, int64(len(p)))
-			position += int64(len(p))
+			x.Out.position += int64(len(p))
 			if from >= to {
 				p = nil
 			} else {

@@ -2,13 +2,13 @@ package proxy
 
 // modules is the one ordered list of everything that can be configured. Within
 // a phase, handlers run in this order; filters see an answer and its body in
-// this order too (nginx: auto/modules, read backwards). Conditional requests are
-// settled first, as long as the validators are those of the source; then fields
-// are added. What the upstream compressed is decompressed before anything looks
-// into the body; what is put around it can be substituted, and both can hold
-// server side includes. Here the answers of subrequests are put in. All of it is
-// compressed together, and the parts that Range asks for are cut last, out of
-// what really is sent.
+// this order too (nginx: auto/modules, read backwards). What comes in slices is
+// made one answer. Conditional requests are settled as long as the validators are
+// those of the source; then fields are added. What the upstream compressed is
+// decompressed before anything looks into the body; what is put around it can be
+// substituted, and both can hold server side includes. Here the answers of
+// subrequests are put in. All of it is compressed together, and the parts that
+// Range asks for are cut last, out of what really is sent.
 func modules() []Module {
 	return []Module{
 		// the process
@@ -72,6 +72,7 @@ func modules() []Module {
 		staticModule(),
 
 		// filters
+		sliceModule(),
 		notModifiedModule(),
 		headersModule(),
 		copyFilterModule(),

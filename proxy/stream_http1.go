@@ -240,3 +240,11 @@ func appendTrailers(out []byte, fields []http1.Field) []byte {
 }
 
 func (s *http1Stream) flush() error { return s.conn.Flush() }
+
+// forgetUnsent drops what has been kept back of an answer that ends here: a
+// client need not see the beginning of what it cannot have.
+func (x *Exchange) forgetUnsent() {
+	if s, ok := x.stream.(*http1Stream); ok {
+		s.conn.Out = s.conn.Out[:0]
+	}
+}

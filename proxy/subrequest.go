@@ -28,7 +28,8 @@ type innerScratch struct {
 	arena []byte
 
 	background *sync.WaitGroup // of the main request: those that still run
-	clone      bool            // does again what its parent does
+	clone      bool            // in the background, does again what its parent does
+	slice      bool            // asks for a slice of its parent's answer
 }
 
 // The limits of nginx: how deep subrequests may be nested, and how many a
@@ -71,16 +72,39 @@ func (x *Exchange) subrequest(uri, args []byte, to destination, instead []byte) 
 		return nil, err
 	}
 	s.inner.stream.instead = instead
+	if err := x.runInside(s, ServerRewrite); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// runInside runs a subrequest to its end, from a phase on.
+func (x *Exchange) runInside(s *Exchange, from Phase) error {
 	s.inner.parent = x
 	s.inner.slots, s.slots = s.slots, x.slots
 	s.inner.arena, s.arena = s.arena, x.arena
-	s.runSubrequest(ServerRewrite)
+	s.runSubrequest(from)
 	x.arena = s.arena
 	if s.failed {
 		x.endSubrequest(s)
-		return nil, errSubrequest
+		return errSubrequest
 	}
-	return s, nil
+	return nil
+}
+
+// includeSlice puts the slice that is asked for now into the body.
+func (x *Exchange) includeSlice() error {
+	s, err := x.newClone(toParent)
+	if err != nil {
+		return err
+	}
+	s.inner.slice = true
+	s.method = x.method
+	if err := x.runInside(s, Content); err != nil {
+		return err
+	}
+	x.endSubrequest(s)
+	return nil
 }
 
 // newSubrequest makes a subrequest.
@@ -157,19 +181,28 @@ func (x *Exchange) inBackground(uri, args []byte) error {
 	return nil
 }
 
-// cloneInBackground starts a subrequest that does once more what x is about to
-// do, from the content phase on (NGX_HTTP_SUBREQUEST_CLONE).
+// cloneInBackground starts a clone of x.
 func (x *Exchange) cloneInBackground() error {
-	s, err := x.newSubrequest(x.uri, x.args, toNobody)
+	s, err := x.newClone(toNobody)
 	if err != nil {
 		return err
 	}
 	s.inner.clone = true
+	x.startBehind(s, Content)
+	return nil
+}
+
+// newClone makes a subrequest that does once more what x is about to do, from the
+// content phase on (NGX_HTTP_SUBREQUEST_CLONE).
+func (x *Exchange) newClone(to destination) (*Exchange, error) {
+	s, err := x.newSubrequest(x.uri, x.args, to)
+	if err != nil {
+		return nil, err
+	}
 	s.loc, s.content = x.loc, x.content
 	s.locationValid, s.unparsedValid, s.quotedURI, s.plusURI = x.locationValid, x.unparsedValid, x.quotedURI, x.plusURI
 	s.captured, s.captures = bytes.Clone(x.captured), append(s.captures[:0], x.captures...)
-	x.startBehind(s, Content)
-	return nil
+	return s, nil
 }
 
 // startBehind runs a subrequest in the background, from a phase on.
