@@ -320,7 +320,7 @@ var (
 // fromTime gives the values for a time from now, from the last change, or of
 // the day.
 func (e *expiry) fromTime(x *Exchange, past bool) (until, control []byte) {
-	now := time.Now()
+	now := time.Unix(x.client.rt.sweeper.Second(), 0) // that of the Date field
 	at, age := now.Unix(), e.time
 	switch {
 	case e.kind == expiresDaily:

@@ -3,6 +3,8 @@ package proxy
 import (
 	"testing"
 	"time"
+
+	"proxyctl/proxy/sock"
 )
 
 func TestHeadersOnTheWire(t *testing.T) {
@@ -61,8 +63,10 @@ func TestExpiresTimes(t *testing.T) {
 		{expiry{kind: expiresModified}, 0, "max-age=0"},
 		{expiry{kind: expiresAccess, time: -60}, -60, "no-cache"},
 	}
+	sweeper := sock.NewSweeper()
+	defer sweeper.Stop()
 	for _, tt := range tests {
-		x := &Exchange{}
+		x := &Exchange{client: &client{rt: &Runtime{sweeper: sweeper}}}
 		x.Out.reset()
 		until, control := tt.e.fromTime(x, tt.e.time < 0)
 		at, ok := parseHTTPTime(until)

@@ -67,6 +67,9 @@ func (s *Sweeper) Now() int64 { return s.now.Load() }
 // section 5.6.7).
 func (s *Sweeper) AppendDate(dst []byte) []byte { return append(dst, s.date.Load().text...) }
 
+// Second is the time that AppendDate writes, in seconds since 1970.
+func (s *Sweeper) Second() int64 { return s.date.Load().second }
+
 func (s *Sweeper) run() {
 	t := time.NewTicker(period)
 	defer t.Stop()
