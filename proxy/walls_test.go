@@ -17,8 +17,9 @@ func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"proxyctl/cmd/proxyctl/verify":   {"proxyctl/parser", "proxyctl/proxy"},
 		"proxyctl/cmd/proxyctl/takeover": nil,
+		"proxyctl/cmd/proxyctl/export":   {"proxyctl/proxy"},
 
-		"proxyctl/cmd/proxyctl":   {"proxyctl/parser", "proxyctl/proxy", "proxyctl/certs", "proxyctl/cmd/proxyctl/verify", "proxyctl/cmd/proxyctl/takeover"},
+		"proxyctl/cmd/proxyctl":   {"proxyctl/parser", "proxyctl/proxy", "proxyctl/certs", "proxyctl/cmd/proxyctl/verify", "proxyctl/cmd/proxyctl/takeover", "proxyctl/cmd/proxyctl/export"},
 		"proxyctl/proxy":          {"proxyctl/parser", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/fastcgi", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver", "proxyctl/proxy/cache"},
 		"proxyctl/proxy/http1":    {"proxyctl/proxy/sock"},
 		"proxyctl/proxy/http2":    {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},

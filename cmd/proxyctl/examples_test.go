@@ -82,6 +82,14 @@ func TestExamples(t *testing.T) {
 // behind it that show what reached them, and returns its HTTP port.
 func serveExample(t *testing.T, file string) string {
 	t.Helper()
+	path, port := localExample(t, file)
+	serveFile(t, path, port)
+	return port
+}
+
+// localExample makes the copy.
+func localExample(t *testing.T, file string) (path, port string) {
+	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -92,28 +100,40 @@ func serveExample(t *testing.T, file string) string {
 		return app.Listener.Addr().String()
 	})
 	conf = regexp.MustCompile(`127\.0\.0\.1:900\d`).ReplaceAllStringFunc(conf, func(string) string { return serveApplication(t) })
-	port, tlsPort := strconv.Itoa(unusedPort(t)), strconv.Itoa(unusedPort(t))
+	plainPort, tlsPort := strconv.Itoa(unusedPort(t)), strconv.Itoa(unusedPort(t))
 	conf = regexp.MustCompile(`listen (\[::\]:)?(443|80|8080)\b`).ReplaceAllStringFunc(conf, func(l string) string {
 		if strings.HasSuffix(l, "443") {
 			return strings.TrimSuffix(l, "443") + tlsPort
 		}
-		return strings.TrimRight(l, "0123456789") + port
+		return strings.TrimRight(l, "0123456789") + plainPort
 	})
 	conf = strings.ReplaceAll(conf, "listen [::]:", "listen [::1]:")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Dir(file))); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "nginx.conf")
+	path = filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return path, plainPort
+}
+
+// serveFile serves a configuration until the test ends.
+func serveFile(t *testing.T, path, port string) {
+	t.Helper()
 	program, err := exec.LookPath("proxyctl")
 	if err != nil {
 		t.Fatal(err)
 	}
+	runUntilEnd(t, port, program, "serve", "--local", "--data", filepath.Join(filepath.Dir(path), "data"), path)
+}
+
+// runUntilEnd starts a server and waits until it listens.
+func runUntilEnd(t *testing.T, port, program string, args ...string) {
+	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.Command(program, "serve", "--local", "--data", filepath.Join(dir, "data"), path)
+	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -128,12 +148,11 @@ func serveExample(t *testing.T, file string) string {
 	for range 300 {
 		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 			_ = c.Close()
-			return port
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("it does not serve")
-	return ""
 }
 
 // serveApplication starts an application of FastCGI that shows what reached it.

@@ -20,7 +20,7 @@ func migrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Find out what a move from nginx to this server takes",
 	}
-	cmd.AddCommand(migrateCheckCommand(), migrateVerifyCommand(), migrateTakeoverCommand(), migrateRollbackCommand(), modernizeCommand())
+	cmd.AddCommand(migrateCheckCommand(), migrateVerifyCommand(), migrateTakeoverCommand(), migrateRollbackCommand(), modernizeCommand(), migrateExportCommand())
 	return cmd
 }
 
