@@ -268,6 +268,7 @@ func (t *Table) traced() {
 		return
 	}
 	t.tracing = true
+	known := modules()
 	seen := map[*Location]bool{}
 	var walk func(*Location)
 	walk = func(l *Location) {
@@ -275,7 +276,7 @@ func (t *Table) traced() {
 			return
 		}
 		seen[l] = true
-		l.traced()
+		l.traced(known)
 		for _, n := range l.nested {
 			walk(n)
 		}
@@ -292,9 +293,9 @@ func (t *Table) traced() {
 }
 
 // traced wraps the handlers of one level.
-func (l *Location) traced() {
+func (l *Location) traced(known []Module) {
 	for phase := range l.handlers {
-		names := handlerModules(&l.Conf, Phase(phase))
+		names := handlerModules(known, &l.Conf, Phase(phase))
 		for i, h := range l.handlers[phase] {
 			l.handlers[phase][i] = l.wrapped(h, Phase(phase), names[i])
 		}
@@ -321,9 +322,10 @@ func (l *Location) wrapped(h Handler, phase Phase, module string) Handler {
 }
 
 // handlerModules names the modules behind the handlers of a level in a phase.
-func handlerModules(c *Conf, phase Phase) []string {
+func handlerModules(known []Module, c *Conf, phase Phase) []string {
 	var names []string
-	for _, m := range modules() {
+	for i := range known {
+		m := &known[i]
 		if m.Handler != nil && m.Phase == phase && m.Handler(c) != nil {
 			names = append(names, m.Name)
 		}
