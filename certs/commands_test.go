@@ -106,3 +106,21 @@ func TestListBroken(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// TestRecordedAccount: a command renews by the account that the certificate was
+// obtained by, as long as it is there.
+func TestRecordedAccount(t *testing.T) {
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"key.json": "{}"})
+	a := &ACME{Email: "me@site.com"}
+	o := order{names: []string{"site.com"}, from: authority{directory: "https://ca.test/dir", accountKey: filepath.Join(dir, "key.json"), email: "certbot@site.com"}}
+	var r record
+	r.order(&o)
+	if from := a.recorded(&r); from.id() != o.from.id() {
+		t.Errorf("%+v", from)
+	}
+	r.Account = filepath.Join(dir, "gone.json")
+	if from := a.recorded(&r); from.directory != o.from.directory || from.accountKey != "" || from.email != "me@site.com" {
+		t.Errorf("%+v", from)
+	}
+}

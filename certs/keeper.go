@@ -118,7 +118,7 @@ func (k *keeper) task(o *order) *task {
 	if t.record, t.cert, err = k.storeOf(o).read(id); err != nil {
 		k.o.Log("error", fmt.Sprintf("certificate for %s: what is kept is broken, it is obtained anew: %v", o, err))
 	}
-	t.record.Names, t.record.Directory = o.names, o.from.directory
+	t.record.order(o)
 	k.tasks[id] = t
 	if tried := t.record.Tried; k.o.Now().Sub(tried) < limitWindow {
 		account := o.from.id()

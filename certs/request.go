@@ -85,14 +85,28 @@ func Renew(ctx context.Context, o Options, name string, progress func(string)) (
 		if id != name && (cert == nil || !slices.Contains(certificateNames(cert), strings.ToLower(name))) {
 			continue
 		}
-		from := o.ACME.defaultAuthority()
-		if r.Directory != "" && r.Directory != from.directory {
-			from = o.ACME.at(r.Directory)
-		}
-		order := order{names: r.Names, from: from, key: keyOf(cert)}
+		order := order{names: r.Names, from: o.ACME.recorded(&r), key: keyOf(cert)}
 		return fulfil(ctx, o, order, demand{ID: id, Names: r.Names}, progress)
 	}
 	return Status{}, fmt.Errorf("no certificate for %q is kept here: files are renewed by their owner", name)
+}
+
+// recorded is the authority that a certificate is from, with the account that it
+// was obtained by.
+func (a *ACME) recorded(r *record) authority {
+	from := a.defaultAuthority()
+	if r.Directory != "" && r.Directory != from.directory {
+		from = a.at(r.Directory)
+	}
+	if r.Account != "" && exists(r.Account) {
+		from.accountKey, from.email = r.Account, r.Email
+	}
+	return from
+}
+
+// order notes what a record is about.
+func (r *record) order(o *order) {
+	r.Names, r.Directory, r.Account, r.Email = o.names, o.from.directory, o.from.accountKey, o.from.email
 }
 
 // keyOf is the kind of key of a certificate.
@@ -176,7 +190,7 @@ func here(ctx context.Context, o Options, order order, id string, progress func(
 	}
 	t := &task{order: order, id: id, wanted: true}
 	t.record, t.cert = s.load(id)
-	t.record.Names, t.record.Directory = order.names, order.from.directory
+	t.record.order(&order)
 	if wait := t.record.Next.Sub(o.Now()); wait > 0 && t.record.Failures > 0 {
 		progress(fmt.Sprintf("the last try failed (%s); the server would wait %v more", t.record.Error, wait.Round(time.Second)))
 	}
@@ -215,14 +229,10 @@ func (k *keeper) demand(a *ACME, id string, d demand) {
 	defer k.mu.Unlock()
 	t := k.tasks[id]
 	if t == nil {
-		from := a.defaultAuthority()
-		t = &task{order: order{names: d.Names, from: from, key: keyKind(d.Key)}, id: id}
+		t = &task{order: order{names: d.Names, key: keyKind(d.Key)}, id: id}
 		t.record, t.cert = k.store.load(id)
-		t.record.Names = d.Names
-		if t.record.Directory != "" && t.record.Directory != from.directory {
-			t.from = a.at(t.record.Directory)
-		}
-		t.record.Directory = t.from.directory
+		t.from = a.recorded(&t.record)
+		t.record.order(&t.order)
 		if t.key == "" {
 			t.key = keyOf(t.cert)
 		}

@@ -27,8 +27,10 @@ const (
 type record struct {
 	Names     []string  `json:"names"`
 	Directory string    `json:"directory"`
-	Tried     time.Time `json:"tried,omitzero"`  // when the last try began
-	Begun     int       `json:"begun,omitempty"` // tries that began and never ended: the process did
+	Account   string    `json:"account,omitempty"` // file with the key, if it is somebody else's
+	Email     string    `json:"email,omitempty"`   // contact of the account
+	Tried     time.Time `json:"tried,omitzero"`    // when the last try began
+	Begun     int       `json:"begun,omitempty"`   // tries that began and never ended: the process did
 	Failures  int       `json:"failures,omitempty"`
 	Doubtful  bool      `json:"doubtful,omitempty"` // the authority has refused it
 	Next      time.Time `json:"next,omitzero"`      // no try before
