@@ -28,6 +28,7 @@ type verifying struct {
 	budget                time.Duration
 	most                  int
 	keep                  bool
+	upstreams             string
 	format                string
 }
 
@@ -42,8 +43,10 @@ func migrateVerifyCommand() *cobra.Command {
 			"expression, map and file, other methods, ranges, conditions, bad input; and the requests\n" +
 			"of an access log, if one is given.\n\n" +
 			"The running server is not touched, nor are its logs, its temporary files or its\n" +
-			"upstreams: a small program of this command's own answers in their place. Limits of rates\n" +
-			"are left out, for what they do depends on time; all that is left out is listed.\n\n" +
+			"upstreams: this command answers in their place, unless --upstreams says real. Limits\n" +
+			"of rates are left out, for what they do depends on time; all that is left out is listed.\n" +
+			"What is known to have changed between the installed version and nginx " + nginxVersion + ", and what\n" +
+			"this server refuses on purpose, is named and not counted as a difference.\n\n" +
 			"Exit status: 0 when nothing differs, 3 when something does, 1 when it could not be\n" +
 			"found out, 2 for a wrong command line.",
 		Args: cobra.NoArgs,
@@ -88,6 +91,7 @@ func (v *verifying) flags(cmd *cobra.Command) {
 	flags.IntVar(&v.logLines, "log-lines", v.logLines, "how many of its newest lines are replayed at most")
 	flags.DurationVar(&v.budget, "budget", v.budget, "how long it may take")
 	flags.IntVar(&v.most, "max", v.most, "how many requests are made at most")
+	flags.StringVar(&v.upstreams, "upstreams", "replaced", "replaced, or real: requests reach the upstreams of the configuration, only GET and HEAD are made")
 	flags.BoolVar(&v.keep, "keep", false, "keep the configuration and the logs that were used")
 }
 
@@ -124,6 +128,9 @@ func (v *verifying) run(ctx context.Context) (*verify.Report, error) {
 
 // options finds out what is compared.
 func (v *verifying) options() (*verify.Options, error) {
+	if v.upstreams != "" && v.upstreams != "replaced" && v.upstreams != "real" {
+		return nil, fmt.Errorf("unknown --upstreams %q: replaced or real", v.upstreams)
+	}
 	nginx := findNginx(v.program)
 	switch {
 	case nginx.Program == "" && v.program != "":
@@ -166,6 +173,7 @@ func (v *verifying) options() (*verify.Options, error) {
 			return p.load(f)
 		},
 		Log: v.log, LogLines: v.logLines, Budget: v.budget, MaxRequests: v.most, Keep: v.keep,
+		RealUpstreams: v.upstreams == "real",
 	}, nil
 }
 

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -232,5 +235,27 @@ status: HTTP/1.1 302 Moved Temporarily, HTTP/1.1 307 Temporary Redirect; locatio
 	verify.Write(&text, r, false)
 	if !strings.Contains(text.String(), "differs: body") || !strings.Contains(text.String(), "  also   "+conf+":4") {
 		t.Errorf("got\n%s", text.String())
+	}
+}
+
+// TestVerifyRealUpstreams: upstreams get what asks, nothing else; by default
+// they get nothing.
+func TestVerifyRealUpstreams(t *testing.T) {
+	var mu sync.Mutex
+	got := map[string]int{}
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		got[r.Method]++
+	}))
+	defer app.Close()
+	conf := writeConf(t, "events {} http { upstream a { server "+app.Listener.Addr().String()+"; } server { listen 80; location / { proxy_pass http://a; } location /b { proxy_pass "+app.URL+"; } } }")
+	r, code := verifyHere(t, conf)
+	if code != 0 || len(got) > 0 {
+		t.Errorf("status %d, %v; asked %v", code, r.Differences, got)
+	}
+	r, code = verifyHere(t, conf, "--upstreams", "real")
+	if got[http.MethodGet] < 10 || got[http.MethodHead] == 0 || len(got) != 2 || code != 0 {
+		t.Errorf("status %d, %v; asked %v", code, r.Differences, got)
 	}
 }

@@ -22,6 +22,7 @@ type rewriter struct {
 	pair     string // a certificate and key for those that cannot be read: pair + ".crt", ".key"
 	readable func(path string) bool
 	backends *backends
+	real     bool            // upstreams stay what they are
 	groups   map[string]bool // names of upstream blocks
 	logs     map[string]string
 	left     map[string]*leftOut
@@ -159,8 +160,14 @@ func (r *rewriter) omitted(name string) (why string, omit bool) {
 	case "proxy_store", "fastcgi_store", "uwsgi_store", "scgi_store":
 		return "it would write into your folders", true
 	case "proxy_bind":
+		if r.real {
+			return "", false
+		}
 		return "requests to upstreams stay on this machine", true
 	case "proxy_ssl_verify", "grpc_ssl_verify", "uwsgi_ssl_verify":
+		if r.real {
+			return "", false
+		}
 		return "the upstreams are replaced", true
 	case "ssl_stapling", "ssl_stapling_verify", "ssl_stapling_file", "ssl_stapling_responder", "ssl_ocsp":
 		return "nobody else is asked", true
@@ -196,6 +203,7 @@ func (r *rewriter) directive(d *parser.Directive, f *frame) []*parser.Directive 
 	case d.Block != nil:
 		r.block(d.Block, &frame{name: name, up: f})
 	case len(d.Args) == 0:
+	case r.real && (name == "resolver" || f.name == "upstream" || strings.HasSuffix(name, "_pass")):
 	case name == "server" && f.name == "upstream":
 		r.server(d)
 	case name == "access_log":

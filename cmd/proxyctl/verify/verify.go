@@ -33,6 +33,9 @@ type Options struct {
 	Ours    Program
 	// Load compiles a file as ours would.
 	Load func(*parser.File) (*proxy.Table, []*parser.Diagnostic)
+	// RealUpstreams has requests reach the upstreams of the configuration: only
+	// GET and HEAD are sent.
+	RealUpstreams bool
 	// Log is an access log to be replayed; "" for none.
 	Log         string
 	LogLines    int           // at most, the newest
@@ -91,7 +94,7 @@ func (c *comparison) prepare() error {
 		return err
 	}
 	c.rewriter = &rewriter{
-		dir: filepath.Join(c.scratch, "run"), root: os.Geteuid() == 0, pair: filepath.Join(c.scratch, "pair"), backends: c.backends,
+		dir: filepath.Join(c.scratch, "run"), root: os.Geteuid() == 0, pair: filepath.Join(c.scratch, "pair"), backends: c.backends, real: c.RealUpstreams,
 		readable: func(path string) bool {
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(c.ConfDir, path)
@@ -321,6 +324,9 @@ func (c *comparison) first(ctx context.Context, until time.Time) ([]*answer, err
 	var answers []*answer
 	slow := 0
 	one := func(r *request) (*answer, bool) {
+		if c.RealUpstreams && !r.harmless() {
+			return nil, false
+		}
 		if ctx.Err() != nil || len(c.requests) >= c.MaxRequests || time.Now().After(until) || slow > maxSlow {
 			c.report.Skipped++
 			return nil, false
@@ -389,6 +395,12 @@ func (c *comparison) first(ctx context.Context, until time.Time) ([]*answer, err
 		one(r)
 	}
 	return answers, ctx.Err()
+}
+
+// harmless says that a request asks for something, and no more.
+func (r *request) harmless() bool {
+	text := r.wire()
+	return (strings.HasPrefix(text, "GET ") || strings.HasPrefix(text, "HEAD ")) && strings.HasSuffix(text, "\r\n\r\n") && r.what != whatTwo
 }
 
 // again asks another server the first n of what was asked.
