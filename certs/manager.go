@@ -56,6 +56,9 @@ type served struct {
 // even if nobody sends a reload.
 const checkPeriod = 10 * time.Second
 
+// demandPeriod is how often somebody at a terminal is looked for.
+const demandPeriod = time.Second
+
 // errNoCertificate ends a handshake with the alert "internal error"; nginx has
 // no other answer for it either.
 var errNoCertificate = errors.New("no certificate for this server")
@@ -224,16 +227,19 @@ func (m *Manager) issue(s *Site, now, before *served) error {
 	return nil
 }
 
-// follow looks at the files from time to time.
+// follow looks at the files, and for what commands ask, from time to time.
 func (m *Manager) follow() {
-	t := time.NewTicker(checkPeriod)
-	defer t.Stop()
+	files, commands := time.NewTicker(checkPeriod), time.NewTicker(demandPeriod)
+	defer files.Stop()
+	defer commands.Stop()
 	for {
 		select {
 		case <-m.stop:
 			return
-		case <-t.C:
+		case <-files.C:
 			m.look()
+		case <-commands.C:
+			m.demands()
 		}
 	}
 }
@@ -249,7 +255,6 @@ func (m *Manager) look() {
 	for _, n := range all {
 		m.options.Log(n.level, n.text)
 	}
-	m.demands()
 }
 
 func (m *Manager) refresh() []news {

@@ -18,9 +18,8 @@ import (
 )
 
 // A command asks the server that runs for a certificate by a file in the folder
-// "requests": only the server can answer challenges while it has the ports. The
-// server looks there as often as at the files of certificates. Where none runs
-// the command does the work itself.
+// "requests": only the server can answer challenges while it has the ports. Where
+// none runs the command does the work itself.
 
 // demand is the content of such a file, named after the order's ID.
 type demand struct {

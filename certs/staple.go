@@ -252,6 +252,9 @@ func (s *stapler) renew(ctx context.Context, st *staple) time.Duration {
 		_ = s.proofs.Store(ctx, st.id, p.raw)
 		wait = p.refresh.Sub(now)
 	} else {
+		if old != nil && now.Before(old.valid) {
+			wait = min(wait, old.valid.Sub(now)+time.Second) // then it is taken away
+		}
 		s.o.Log("error", fmt.Sprintf("certificate for %s: no proof that it is not revoked: %v; %s", nameOf(cert), err, outlook(old, now)))
 	}
 	if changed {
