@@ -257,6 +257,7 @@ func (x *Exchange) captureSNI() {
 func (x *Exchange) end() {
 	x.stream.unwatch()
 	x.countSent()
+	x.resume = LogPhase
 	for _, h := range x.loc.handlers[LogPhase] {
 		h(x)
 	}

@@ -287,13 +287,13 @@ func answerVariables() []Variable {
 			switch {
 			case x.Out.Status == 101:
 				return append(dst, "upgrade"...)
-			case x.keepAlive:
+			case x.keepsAlive():
 				return append(dst, "keep-alive"...)
 			}
 			return append(dst, "close"...)
 		}),
 		readOnly("sent_http_keep_alive", func(dst []byte, x *Exchange) ([]byte, bool) {
-			if t := x.loc.Conf.Core.KeepaliveHeader; x.keepAlive && t > 0 {
+			if t := x.loc.Conf.Core.KeepaliveHeader; x.keepsAlive() && t > 0 {
 				return http1.AppendInt(append(dst, "timeout="...), int64(t/time.Second)), true
 			}
 			return dst, false
@@ -319,6 +319,13 @@ func appendSent(dst []byte, x *Exchange, value []byte, name string) ([]byte, boo
 		return append(dst, value...), true
 	}
 	return appendFields(dst, x.Out.Fields, name, ", ")
+}
+
+// keepsAlive says what the variables about Connection show: to the log, for which
+// the connection over HTTP/1 is no longer the request's, that it closes
+// (ngx_http_set_keepalive).
+func (x *Exchange) keepsAlive() bool {
+	return x.keepAlive && (x.resume != LogPhase || x.Req.Major > 1)
 }
 
 func timeVariables() []Variable {

@@ -115,11 +115,8 @@ func TestHTTP2(t *testing.T) {
 	} else if _ = resp.Body.Close(); resp.StatusCode != http.StatusMisdirectedRequest {
 		t.Errorf("got %v", resp)
 	}
-	log := r.await("logs/access.log", "HTTP/2.0|421")
-	for _, line := range []string{"GET /vars HTTP/2.0|200|35|h2c", "HEAD /vars HTTP/2.0|200|0|h2c", "GET /silent HTTP/2.0|444|0|h2c", "GET /big HTTP/2.0|200|409600|h2c"} {
-		if !strings.Contains(log, line+"\n") {
-			t.Errorf("the log lacks %q:\n%s", line, log)
-		}
+	for _, line := range []string{"HTTP/2.0|421", "GET /vars HTTP/2.0|200|35|h2c\n", "HEAD /vars HTTP/2.0|200|0|h2c\n", "GET /silent HTTP/2.0|444|0|h2c\n", "GET /big HTTP/2.0|200|409600|h2c\n"} {
+		r.await("logs/access.log", line)
 	}
 }
 

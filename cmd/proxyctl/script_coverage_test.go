@@ -3,6 +3,7 @@ package main
 import (
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,38 @@ func TestScriptsUseEveryDirective(t *testing.T) {
 		t.Errorf("served directives that stand in no script: %s", strings.Join(slices.Sorted(maps.Keys(missing)), " "))
 	}
 }
+
+// TestScriptsUseEveryVariable wants the same of the variables.
+func TestScriptsUseEveryVariable(t *testing.T) {
+	used := map[string]bool{}
+	for _, archive := range scriptArchives(t) {
+		for _, f := range archive.Files {
+			for _, m := range variableName.FindAllSubmatch(f.Data, -1) {
+				used[string(m[1])] = true
+			}
+		}
+	}
+	var missing []string
+	for _, v := range proxy.Variables() {
+		shown := used[v.Name]
+		for name := range used {
+			shown = shown || v.Prefix && strings.HasPrefix(name, v.Name)
+		}
+		if !shown && !slices.Contains(unshownVariables, v.Name) {
+			missing = append(missing, v.Name)
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("variables that stand in no script: %s", strings.Join(missing, " "))
+	}
+}
+
+// variableName finds variables in configurations and in pages with commands.
+var variableName = regexp.MustCompile(`(?:\$\{?|echo var=")([a-z0-9_]+)`)
+
+// unshownVariables are there for a moment only: while proxy_cache_revalidate asks
+// about an expired answer, in fields that nginx makes of them itself.
+var unshownVariables = []string{"upstream_cache_last_modified", "upstream_cache_etag"}
 
 // twin gives the directive of the proxy module that is made of the same row: those
 // of FastCGI, SCGI and uwsgi that have one differ in nothing but their names.
