@@ -26,6 +26,7 @@ type ClientConn struct {
 	spare      *input // takes the body after a head that left little room
 
 	form       Form
+	optional   bool // the body may be missing: it is that of an answer to HEAD
 	body       bodyState
 	left       int64
 	chunked    Chunked
@@ -212,11 +213,11 @@ func ended(n int, err error) error {
 // frame decides how the body ends (RFC 9112, section 6.3).
 func (c *ClientConn) frame(r *Response, head bool) {
 	c.persistent = r.Persistent() && c.form == HTTP
-	c.body, c.left = noBody, 0
+	c.body, c.left, c.optional = noBody, 0, head
 	switch {
 	case c.form == CGIEndless:
 		c.body = endlessBody
-	case head || r.Status == 204 || r.Status == 304 || r.Status == 101:
+	case head && c.form == HTTP || r.Status == 204 || r.Status == 304 || r.Status == 101:
 	case r.Chunked && c.form == HTTP:
 		c.body = chunkedBody
 		c.chunked.Reset()
@@ -319,6 +320,7 @@ func (c *ClientConn) readDirect(p []byte) (int, error) {
 }
 
 func (c *ClientConn) count(n int) {
+	c.optional = c.optional && n == 0
 	if c.body != fixedBody {
 		return
 	}
@@ -357,7 +359,7 @@ func (c *ClientConn) decode(limit int) ([]byte, error) {
 func (c *ClientConn) bodyEnded(err error) error {
 	c.persistent = false
 	if errors.Is(err, io.EOF) {
-		if c.body == endlessBody {
+		if c.body == endlessBody || c.optional {
 			c.body = noBody
 			return io.EOF
 		}
