@@ -340,3 +340,31 @@ func TestMigrateTakeoverRefuses(t *testing.T) {
 	s.configure(plainConf)
 	s.serves(false)
 }
+
+// TestMigrateTakeoverChecks: what nginx is built with otherwise must be said in the
+// configuration, where it counts.
+func TestMigrateTakeoverChecks(t *testing.T) {
+	installed, err := realNginx()
+	if err != nil {
+		t.Skip(err)
+	}
+	nginx := askNginx(installed)
+	for conf, want := range map[string]string{
+		"events {} pid /run/nginx.pid; http { server { root /srv; } }":               "",
+		"events {} pid /run/nginx.pid; http { server { location / { root srv; } } }": "write the whole path first",
+	} {
+		file := writeConf(t, conf)
+		err := (&takingOver{}).check(&takeover.State{Conf: file, Prefix: nginx.Prefix}, nginx, takeover.Running{Title: installed + " -c " + file})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			if strings.TrimSuffix(nginx.Prefix, "/") != defaultPrefix {
+				t.Errorf("%s: %v", conf, err)
+			}
+		}
+	}
+	if got := directivesOf("/usr/sbin/nginx -g daemon on; master_process on;"); got != "daemon on; master_process on;" {
+		t.Errorf("directives %q", got)
+	}
+	if got := directivesOf("/usr/sbin/nginx -g daemon on; -c /x -p /y"); got != "daemon on;" {
+		t.Errorf("directives %q", got)
+	}
+}
