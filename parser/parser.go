@@ -18,7 +18,7 @@ const (
 	maxIncludes  = 100        // includes in includes
 	maxFiles     = 200_000    // files read by one parse, each as often as it is included
 	maxBytes     = 256 << 20  // their text
-	maxWords     = 10_000_000 // names and arguments in it
+	maxWords     = 4_000_000 // names and arguments in it
 	maxFaults    = 100        // syntax errors reported for one file
 	argsPerSlab  = 256
 	itemsPerSlab = 64

@@ -21,6 +21,7 @@ type compiler struct {
 	vars     *variables
 	problems []problem
 	errors   int
+	blocks   int
 	// endpoints are the addresses of all listen directives read so far.
 	endpoints   map[string]*endpoint
 	now         *parser.Directive // whose setter runs
@@ -207,7 +208,7 @@ func (c *compiler) directive(l *Level, d *parser.Directive) {
 	if l.first[cmd] == nil {
 		l.first[cmd] = d
 	}
-	if cmd.Set == nil {
+	if cmd.Set == nil || d.Block != nil && !c.room(d) {
 		return
 	}
 	before := c.now
@@ -218,6 +219,21 @@ func (c *compiler) directive(l *Level, d *parser.Directive) {
 		c.report(reading, parser.Error, err, d, d.End)
 	}
 }
+
+// maxBlocks bounds the memory of a table: a block of settings takes some 5 KB.
+const maxBlocks = 250_000
+
+// room counts blocks. Unlike nginx, which takes memory as long as there is any, it
+// passes over those that are too many, and says so once.
+func (c *compiler) room(d *parser.Directive) bool {
+	if c.blocks++; c.blocks == maxBlocks+1 {
+		c.report(reading, parser.Error, sayAt(d.Name, tooLarge, "look for a file that is included very often", "the configuration has more than %d blocks", maxBlocks), d, d.End)
+	}
+	return c.blocks <= maxBlocks
+}
+
+// tooLarge is the code of configurations that are not read to their end.
+const tooLarge = "Y029"
 
 // check holds a statement against its row.
 func (c *compiler) check(l *Level, cmd *Command, d *parser.Directive) error {

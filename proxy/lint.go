@@ -86,6 +86,9 @@ type LintOptions struct {
 // to say, in reading order. known is what Load said about the file: where Lint
 // can name the rule, the place or a remedy of such a message, it does.
 func Lint(file *parser.File, known []*parser.Diagnostic, o LintOptions) []*parser.Diagnostic {
+	if slices.ContainsFunc(known, func(d *parser.Diagnostic) bool { return d.Code == tooLarge }) {
+		return known
+	}
 	l := newLinter(file, known, o)
 	for _, r := range lintRules() {
 		if o.Rule == nil || o.Rule(r.id) {
