@@ -14,12 +14,12 @@ import (
 
 // Limits that nginx does not have.
 const (
-	maxDepth     = 256        // blocks in blocks, across includes
-	maxIncludes  = 100        // includes in includes
-	maxFiles     = 200_000    // files read by one parse, each as often as it is included
-	maxBytes     = 256 << 20  // their text
+	maxDepth     = 256       // blocks in blocks, across includes
+	maxIncludes  = 100       // includes in includes
+	maxFiles     = 200_000   // files read by one parse, each as often as it is included
+	maxBytes     = 256 << 20 // their text
 	maxWords     = 4_000_000 // names and arguments in it
-	maxFaults    = 100        // syntax errors reported for one file
+	maxFaults    = 100       // syntax errors reported for one file
 	argsPerSlab  = 256
 	itemsPerSlab = 64
 )

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -98,8 +99,30 @@ func TestExcerptOfLongLine(t *testing.T) {
 		WriteText(&b, []*Diagnostic{{Message: "m", Range: Range{src, at, len(src.Text)}}}, TextOptions{Width: 80})
 	}
 	for line := range strings.Lines(b.String()) {
-		if n := len([]rune(line)); n > 90 {
+		if n := len([]rune(line)); n > 81 { // with the line end
 			t.Fatalf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// TestWrap breaks messages and hints between words, and no line is longer than
+// the terminal is wide.
+func TestWrap(t *testing.T) {
+	src := &Source{Name: "/a", Text: []byte("x" + strings.Repeat(" word", 60) + ";\n")}
+	d := &Diagnostic{
+		Code: "X001", Message: strings.Repeat("message with several words ", 6) + strings.Repeat("l", 90) + " end", Hint: strings.Repeat("höre auf mich ", 12),
+		Range: Range{src, 60, 64},
+	}
+	for _, width := range []int{40, 80} {
+		var b strings.Builder
+		WriteText(&b, []*Diagnostic{d}, TextOptions{Width: width, Wrap: true})
+		for line := range strings.SplitSeq(b.String(), "\n") {
+			if n := utf8.RuneCountInString(line); n > width && !strings.Contains(line, strings.Repeat("l", 90)) {
+				t.Errorf("%d columns of %d: %q", n, width, line)
+			}
+		}
+		if joined := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(joined, strings.Join(strings.Fields(d.Message), " ")) {
+			t.Errorf("words are lost:\n%s", b.String())
 		}
 	}
 }

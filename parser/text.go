@@ -17,6 +17,8 @@ type TextOptions struct {
 	// Width is the number of columns that a line of source may take before it
 	// is cut around what is underlined; 0 is 120.
 	Width int
+	// Wrap breaks messages and hints between words to fit the width, too.
+	Wrap bool
 }
 
 const (
@@ -69,8 +71,13 @@ func (t *textWriter) diagnostic(d *Diagnostic) {
 		head += "[" + d.Code + "]"
 	}
 	t.tint(tint, head)
-	t.tint(bold, ": "+printable(d.Message))
-	t.WriteByte('\n')
+	for i, line := range t.wrapped(": "+printable(d.Message), len(head), 4) {
+		if i > 0 {
+			t.pad(4)
+		}
+		t.tint(bold, line)
+		t.WriteByte('\n')
+	}
 	t.place("-->", place, '^', tint)
 	if !place.IsZero() {
 		for up := place.Source.IncludedAt; !up.IsZero(); up = up.Source.IncludedAt {
@@ -131,17 +138,22 @@ func (t *textWriter) excerpt(r Range) (before, under, after string) {
 	before, under, after = printable(text[start:from]), printable(text[from:to]), printable(text[to:end])
 	width := max(leastWidth, t.Width-t.gutter-4)
 	if s, cut := tail(before, width/3); len(before)+len(under)+len(after) > width && cut || cutLeft {
-		before = "..." + s
+		before = dots + s
 	}
 	rest := max(leastWidth/2, width-utf8.RuneCountInString(before))
-	if s, cut := head(under, rest); cut {
-		return before, s, "..."
+	if _, cut := head(under, rest); cut {
+		under, _ = head(under, rest-len(dots))
+		return before, under, dots
 	}
-	if s, cut := head(after, rest-utf8.RuneCountInString(under)); cut || cutRight {
-		after = s + "..."
+	rest -= utf8.RuneCountInString(under)
+	if _, cut := head(after, rest); cut || cutRight {
+		after, _ = head(after, rest-len(dots))
+		after += dots
 	}
 	return before, under, after
 }
+
+const dots = "..."
 
 // head cuts a text to its first n runes.
 func head(s string, n int) (string, bool) {
@@ -200,7 +212,34 @@ func (t *textWriter) bar(number string) {
 func (t *textWriter) remark(text string) {
 	t.pad(t.gutter + 2)
 	t.tint(blue, "=")
-	t.WriteString(" " + text + "\n")
+	const label = len("help: ")
+	for i, line := range t.wrapped(" "+text, t.gutter+3, t.gutter+4+label) {
+		if i > 0 {
+			t.pad(t.gutter + 4 + label)
+		}
+		t.WriteString(line + "\n")
+	}
+}
+
+// wrapped breaks a text into lines that fit the width, where that is wanted:
+// the first begins at a column, the others behind an indent.
+func (t *textWriter) wrapped(text string, column, indent int) []string {
+	if !t.Wrap {
+		return []string{text}
+	}
+	var lines []string
+	start, space := 0, -1 // of the line; the last space of it
+	for i, c := range text {
+		if c == ' ' && i > start {
+			space = i
+		}
+		if column++; column > t.Width && space > start {
+			lines = append(lines, text[start:space])
+			start = space + 1
+			column, space = indent+utf8.RuneCountInString(text[start:i+utf8.RuneLen(c)]), -1
+		}
+	}
+	return append(lines, text[start:])
 }
 
 func (t *textWriter) pad(n int) { t.WriteString(strings.Repeat(" ", max(0, n))) }

@@ -162,7 +162,7 @@ func (e *explaining) url(cmd *cobra.Command, url string) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(explanationJSON{1, x})
 	}
-	writeExplanation(cmd.OutOrStdout(), x, textOptions(cmd.OutOrStdout()).Color)
+	writeExplanation(cmd.OutOrStdout(), x, textOptions(cmd.OutOrStdout()))
 	return nil
 }
 
@@ -324,9 +324,9 @@ func (e *explaining) addresses(q *proxy.Question, port uint16) error {
 }
 
 // writeExplanation prints a trace for people.
-func writeExplanation(w io.Writer, x *proxy.Explanation, color bool) {
+func writeExplanation(w io.Writer, x *proxy.Explanation, o parser.TextOptions) {
 	tint := func(code, s string) string {
-		if !color {
+		if !o.Color {
 			return s
 		}
 		return "\x1b[" + code + "m" + s + "\x1b[0m"
@@ -346,7 +346,11 @@ func writeExplanation(w io.Writer, x *proxy.Explanation, color bool) {
 		}
 		fmt.Fprintln(w)
 		for _, d := range s.Details {
-			fmt.Fprintf(w, "%16s%s\n", "", oneLine(d))
+			text := oneLine(d)
+			if o.Wrap {
+				text = strings.ReplaceAll(wrap(text, o.Width-16), "\n", "\n"+strings.Repeat(" ", 16))
+			}
+			fmt.Fprintf(w, "%16s%s\n", "", text)
 		}
 	}
 	fmt.Fprintln(w)

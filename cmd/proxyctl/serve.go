@@ -131,7 +131,7 @@ func textOptions(w io.Writer) parser.TextOptions {
 	if err != nil {
 		return parser.TextOptions{}
 	}
-	return parser.TextOptions{Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Width: int(size.Col)}
+	return parser.TextOptions{Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Width: int(size.Col), Wrap: size.Col >= 40}
 }
 
 // announce tells where to look once the server serves.

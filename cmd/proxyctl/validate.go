@@ -67,8 +67,8 @@ func (v *validation) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"", "main", "http", "server"}, v.context) {
-		return fmt.Errorf("unknown context %q: main, http or server", v.context)
+	if err := v.knownRules(); err != nil {
+		return err
 	}
 	if strings.Trim(v.nginxVersion, "0123456789.") != "" {
 		return fmt.Errorf("%q is no version of nginx; write 1.22 or 1.22.1", v.nginxVersion)
@@ -106,6 +106,27 @@ func (v *validation) run(cmd *cobra.Command, args []string) error {
 		return exitCode(3)
 	}
 	return nil
+}
+
+// knownRules finds words of --rules that no rule begins with.
+func (v *validation) knownRules() error {
+	for word := range strings.SplitSeq(v.rules, ",") {
+		word = strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(word)), "-")
+		if !slices.ContainsFunc(proxy.Rules(), func(r proxy.Rule) bool { return strings.HasPrefix(r.ID, word) }) {
+			return fmt.Errorf("--rules: no rule's id begins with %q", word)
+		}
+	}
+	return nil
+}
+
+// blockOf reads --context: a block, or the way to it, as in http,server.
+func blockOf(context string) (string, error) {
+	for _, way := range []string{"", "main", "http", "main,http", "server", "http,server", "main,http,server"} {
+		if strings.ReplaceAll(context, " ", "") == way {
+			return way[strings.LastIndexByte(way, ',')+1:], nil
+		}
+	}
+	return "", fmt.Errorf("unknown context %q: main, http or server (http,server)", context)
 }
 
 func (v *validation) severity() (parser.Severity, error) {
@@ -209,12 +230,16 @@ const largeTable = 128 << 20
 
 // process prepares for a configuration that is looked at and not served.
 func (v *validation) process(name string, stdin io.Reader) (*process, error) {
+	within, err := blockOf(v.context)
+	if err != nil {
+		return nil, err
+	}
 	conf, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
 	}
 	p := newProcess(settings{
-		product: proxyctlProduct(), conf: conf, prefix: filepath.Dir(conf) + "/", site: true, within: v.context,
+		product: proxyctlProduct(), conf: conf, prefix: filepath.Dir(conf) + "/", site: true, within: within,
 		errorLog: "stderr", accessLog: "/dev/stdout",
 	}, io.Discard)
 	if name == "-" {
