@@ -12,18 +12,19 @@ import (
 // starts with a copy of its parent's and lays its own directives over it. After
 // compiling it is never written again.
 type Conf struct {
-	Main    *mainConf
-	Core    coreConf
-	Rewrite rewriteConf
-	Headers headersConf
-	Log     logConf
-	Access  accessConf
-	RealIP  realipConf
-	Index   indexConf
-	Proxy   proxyConf
-	FastCGI lent[fastcgiConf]
-	UWSGI   lent[uwsgiConf]
-	SCGI    lent[cgiConf]
+	Main      *mainConf
+	Core      coreConf
+	Rewrite   rewriteConf
+	Headers   headersConf
+	Log       logConf
+	Access    accessConf
+	RealIP    realipConf
+	Index     indexConf
+	Proxy     proxyConf
+	FastCGI   lent[fastcgiConf]
+	UWSGI     lent[uwsgiConf]
+	SCGI      lent[cgiConf]
+	Memcached lent[memcachedConf]
 
 	Referer     refererConf
 	SecureLink  secureLinkConf

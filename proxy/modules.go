@@ -63,6 +63,7 @@ func modules() []Module {
 		fastcgiModule(),
 		uwsgiModule(),
 		scgiModule(),
+		memcachedModule(),
 		stubStatusModule(),
 		emptyGifModule(),
 		randomIndexModule(),

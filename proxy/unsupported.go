@@ -93,7 +93,6 @@ func missingReason(name, module string) string {
 		"ngx_http_geoip_module":        "GeoIP",
 		"ngx_http_grpc_module":         "gRPC",
 		"ngx_http_image_filter_module": "image conversion",
-		"ngx_http_memcached_module":    "memcached",
 		"ngx_http_perl_module":         "embedded Perl",
 		"ngx_http_tunnel_module":       "CONNECT tunnels",
 		"ngx_http_v3_module":           "HTTP/3",

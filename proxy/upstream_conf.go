@@ -31,6 +31,7 @@ type upstreamConf struct {
 	buffering, requestBuffering              bool
 	passHeaders, passBody, passTrailers      bool
 	interceptErrors, ignoreClientAbort       bool
+	intercept404                             bool // answered with a page of this server
 	forceRanges, socketKeepalive             bool
 	keepConn                                 bool // ask applications to keep connections open
 	rcvbuf, sndbuf, sendLowat                int64

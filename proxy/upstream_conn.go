@@ -14,6 +14,7 @@ import (
 	"proxyctl/proxy/fastcgi"
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/http2"
+	"proxyctl/proxy/memcached"
 	"proxyctl/proxy/sock"
 	"proxyctl/proxy/upstream"
 )
@@ -22,15 +23,16 @@ import (
 // time; only abort may be called by others.
 type upstreamConn struct {
 	upstreamWire
-	kind     wireKind
-	http1    *http1.ClientConn // one of the three is the wire
-	http2    *http2.ClientConn
-	fastcgi  *fastcgi.ClientConn
-	sock     *sock.Conn
-	net      net.Conn // sock, or TLS over it
-	requests int
-	born     int64
-	reused   bool
+	kind      wireKind
+	http1     *http1.ClientConn // one of these is the wire
+	http2     *http2.ClientConn
+	fastcgi   *fastcgi.ClientConn
+	memcached *memcached.ClientConn
+	sock      *sock.Conn
+	net       net.Conn // sock, or TLS over it
+	requests  int
+	born      int64
+	reused    bool
 }
 
 // wireKind is a protocol that servers are spoken to in.
@@ -41,6 +43,7 @@ const (
 	wireHTTP1 wireKind = iota
 	wireHTTP2
 	wireFastCGI
+	wireMemcached
 	wireCGI // answers of CGI or HTTP without more, as those of uwsgi and SCGI
 )
 
@@ -94,6 +97,9 @@ func (c *upstreamConn) speak(wire wireKind) {
 	case wireFastCGI:
 		c.fastcgi = fastcgi.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.fastcgi
+	case wireMemcached:
+		c.memcached = memcached.NewClientConn(c.net, c.sock)
+		c.upstreamWire = c.memcached
 	case wireHTTP1, wireCGI:
 		c.http1 = http1.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.http1
@@ -169,6 +175,9 @@ func (c *upstreamConn) begin(s *upstreamScratch, reused bool) {
 		c.fastcgi.Set(s.conf.keepConn, s.stderr)
 	}
 	c.Begin()
+	if c.memcached != nil {
+		c.memcached.Ask(s.asked)
+	}
 	c.SetTimeouts(s.conf.readTimeout, s.conf.sendTimeout)
 }
 

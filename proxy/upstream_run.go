@@ -12,6 +12,7 @@ import (
 	"proxyctl/proxy/fastcgi"
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/http2"
+	"proxyctl/proxy/memcached"
 	"proxyctl/proxy/upstream"
 )
 
@@ -54,6 +55,7 @@ type upstreamScratch struct {
 	answer   upstreamAnswer
 	rewriter answerRewriter // nil for none
 	stderr   fastcgi.Log    // gets what applications say about themselves
+	asked    memcached.Request
 	limits   http1.Limits
 	response http1.Response // its slices are in the buffer of the connection
 	fields   []http1.Field  // as received
@@ -462,6 +464,9 @@ func (x *Exchange) takeResponse() verdict {
 		}
 		if x.revalidated() {
 			return verdict{code: x.sendConfirmed()}
+		}
+		if a.status == 404 && u.conf.intercept404 {
+			return verdict{code: 404}
 		}
 		if u.conf.interceptErrors && x.hasErrorPage(a.status) {
 			x.rememberIntercepted(a.status)

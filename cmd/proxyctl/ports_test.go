@@ -12,9 +12,11 @@ import (
 // a free port of that range may be in use a moment later.
 const firstPort, portCount = 12000, 20000
 
-var nextPort atomic.Uint32
-
-func init() { nextPort.Store(rand.Uint32N(portCount)) }
+var nextPort = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(portCount))
+	return &n
+}()
 
 // unusedPort finds a port that nobody listens on, a new one with each call.
 func unusedPort(t interface{ Fatal(...any) }) int {

@@ -20,10 +20,11 @@ import (
 	"proxyctl/proxy"
 )
 
-// backend [-mute | -deaf] PORT [FILE]: an application that answers every request
+// backend [-mute | -deaf | -lines] PORT [FILE]: an application that answers every request
 // with what it received, or with the raw bytes of FILE and a closed connection.
 // With -mute it takes connections and reads and answers nothing, with -deaf it
-// does not even take them.
+// does not even take them. With -lines each line that it reads is a request: the
+// answer is the paragraph of FILE that begins with it, without it.
 func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
 	h := harnessOf(ts)
 	mode := ""
@@ -55,6 +56,8 @@ func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
 			switch {
 			case err != nil:
 				return
+			case mode == "-lines":
+				go answerLines(c, string(raw))
 			case mode == "-mute":
 				h.closeLater(c)
 			default:
@@ -62,6 +65,23 @@ func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	}()
+}
+
+// answerLines answers each line.
+func answerLines(c net.Conn, answers string) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		for p := range strings.SplitSeq(answers, "\r\n\r\n") {
+			if answer, ok := strings.CutPrefix(p, line); ok {
+				_, _ = io.WriteString(c, answer+"\r\n")
+			}
+		}
+	}
 }
 
 // deafen listens with a queue for one connection, and fills it: the kernel drops

@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"slices"
+
+	"proxyctl/parser"
+	"proxyctl/proxy/memcached"
+)
+
+// ngx_http_memcached_module: answers with values of a memcached server.
+
+// memcachedConf is what the module knows at a level.
+type memcachedConf struct {
+	upstreamConf
+
+	words    uint32 // of memcached_next_upstream
+	gzipFlag int
+	value    *Value // $memcached_key
+}
+
+func memcachedModule() Module {
+	of := func(c *Conf) *memcachedConf { return c.Memcached.own(c) }
+	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
+	shared := []string{
+		"memcached_bind", "memcached_socket_keepalive", "memcached_connect_timeout", "memcached_send_timeout", "memcached_read_timeout",
+		"memcached_buffer_size", "memcached_next_upstream_tries", "memcached_next_upstream_timeout",
+	}
+	rows := slices.DeleteFunc(upstreamRows("memcached", nextWords(), up), func(c Command) bool { return !slices.Contains(shared, c.Name) })
+	return Module{
+		Name: "ngx_http_memcached_module",
+		Commands: append(rows,
+			Command{Name: "memcached_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Answers with values of a memcached server.", Set: setMemcachedPass(setPass(up, serveMemcached, plainTarget("memcached://")))},
+			Bits(Command{Name: "memcached_next_upstream", In: inHTTPLevels, Default: "error timeout", Doc: "Sets when the next server is asked."},
+				[]string{"error", "timeout", "invalid_response", "not_found", "off"}, func(c *Conf) *uint32 { return &of(c).words }),
+			Number(Command{Name: "memcached_gzip_flag", In: inHTTPLevels, Syntax: "flag", Default: "0", Doc: "Sets the flag of values that are compressed."}, func(c *Conf) *int { return &of(c).gzipFlag }),
+		),
+		Init: func(c *Conf) {
+			u := upstreamDefaults(wireMemcached)
+			u.buffering, u.passBody, u.intercept404 = false, false, true
+			c.Memcached = lent[memcachedConf]{conf: &memcachedConf{upstreamConf: u, words: 1<<0 | 1<<1}}
+		},
+		Finish: func(l *Level) error {
+			if s := &l.Conf.Memcached; !s.changed(l.Conf) && s.conf.target == nil {
+				return nil
+			}
+			c := of(l.Conf)
+			c.next = 0
+			for i, bit := range []uint32{nextError, nextTimeout, nextInvalidHeader, next404, nextOff} {
+				if c.words&(1<<i) != 0 {
+					c.next |= bit
+				}
+			}
+			c.buffers.Size = max(c.buffers.Size, c.bufferSize) // there is no directive for them
+			return c.finish(l, "memcached", nil)
+		},
+	}
+}
+
+// setMemcachedPass wants the variable of the key to be known.
+func setMemcachedPass(set func(*Level, *parser.Directive) error) func(*Level, *parser.Directive) error {
+	return func(l *Level, d *parser.Directive) error {
+		if err := set(l, d); err != nil {
+			return err
+		}
+		var err error
+		c := l.Conf.Memcached.own(l.Conf)
+		c.value, err = l.value("$memcached_key")
+		return err
+	}
+}
+
+// serveMemcached is the handler of memcached_pass.
+func serveMemcached(x *Exchange) Code {
+	if !x.isMethod("GET") && !x.isMethod("HEAD") {
+		return 405
+	}
+	if code := x.discardBody(); code != OK {
+		return code
+	}
+	c := x.loc.Conf.Memcached.conf
+	u, code := x.beginPass(&c.upstreamConf)
+	if code != OK {
+		return code
+	}
+	x.Out.ContentType = x.contentType()
+	var url upstreamURL
+	if c.target.value == nil {
+		u.vars, u.block = c.target.vars, c.target.group
+	} else if !x.evalAddress(c.target.value.String(x), passVars{scheme: []byte("memcached://")}, &url) {
+		return 500
+	}
+	key := c.value.Append(x.borrow(), x)
+	defer func() { x.giveBack(key) }()
+	if len(key) == 0 {
+		x.Logf(logError, "the \"$memcached_key\" variable is not set")
+		return 500
+	}
+	const get = "get "
+	h := appendEscaped(append(u.head[:0], get...), key, &escapeMemcached)
+	u.isHead = x.isMethod("HEAD")
+	u.asked = memcached.Request{Key: h[len(get):], Gzip: uint64(c.gzipFlag), Limit: int(c.bufferSize), Log: (*memcachedLog)(x)}
+	u.head = append(h, "\r\n"...)
+	return x.pass(&url)
+}
+
+// escapeMemcached is what cannot stand in a key, and what marks it.
+var escapeMemcached = func() (e escapeSet) {
+	for c := range 256 {
+		e[c] = c <= ' ' || c == '%'
+	}
+	return e
+}()
+
+// memcachedLog is an exchange that is told about its value.
+type memcachedLog Exchange
+
+// Missing logs that there is none.
+func (l *memcachedLog) Missing() {
+	x := (*Exchange)(l)
+	x.upstream.action = readingHead
+	x.logUpstream(logInfo, "key: \"%s\" was not found by memcached", x.upstream.asked.Key)
+}
+
+// BadTrailer logs what follows it.
+func (l *memcachedLog) BadTrailer() {
+	(*Exchange)(l).logUpstream(logError, "memcached sent invalid trailer")
+}
