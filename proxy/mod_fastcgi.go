@@ -5,6 +5,7 @@ import (
 
 	"proxyctl/parser"
 	"proxyctl/proxy/fastcgi"
+	"proxyctl/proxy/pcre"
 )
 
 // ngx_http_fastcgi_module: passes requests to an application that speaks
@@ -16,7 +17,7 @@ type fastcgiConf struct {
 	cgiConf
 
 	index string
-	split *regex // fastcgi_split_path_info; nil without
+	split *pcre.Regexp // fastcgi_split_path_info; nil without
 	catch List[string]
 }
 
@@ -53,9 +54,9 @@ func fastcgiCommands() []Command {
 
 // setSplitPathInfo reads an expression with two captures.
 func setSplitPathInfo(l *Level, d *parser.Directive) error {
-	re, err := l.regex(d.Args[0].Value, false, d.Args[0])
+	re, err := l.c.expression(d.Args[0].Value, false)
 	if err != nil {
-		return err
+		return sayAt(d.Args[0], "Y013", "", "%s", err.Error())
 	}
 	if re.Captures() != 2 {
 		return sayAt(d.Args[0], "", `one for the script, one for the rest: "^(.+?\.php)(/.*)$"`, "pattern %q must have 2 captures", d.Args[0].Value)

@@ -130,7 +130,7 @@ func (s *upstreamScratch) describe(dst []byte) []byte {
 		return dst
 	}
 	dst = append(append(dst, s.vars.scheme...), s.name...)
-	if s.name[0] == 'u' { // nginx tells "unix:" in this way
+	if s.peer != nil && s.peer.Network == "unix" { // as long as the server is in use
 		dst = append(dst, ':')
 	}
 	return append(dst, s.head[s.uriStart:s.uriEnd]...)
