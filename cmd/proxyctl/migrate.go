@@ -165,10 +165,10 @@ func (r *migration) sort(diags []*parser.Diagnostic) {
 // there at all is no 0, and what is missing somewhere leaves no 100.
 func (r *migration) Share(outcome string) int {
 	n := r.statements(outcome)
-	switch {
-	case n == 0:
+	switch n {
+	case 0:
 		return 0
-	case n == r.Uses:
+	case r.Uses:
 		return 100
 	}
 	return min(max(100*n/r.Uses, 1), 99)

@@ -172,10 +172,10 @@ func (w *writer) haproxyBackend(r *proxy.PlanRoute, name string) {
 	w.line("", "")
 	w.line(p.Place, "backend %s", name)
 	w.depth++
-	switch {
-	case p.Balanced == "ip_hash":
+	switch p.Balanced {
+	case "ip_hash":
 		w.line(p.Place, "balance source")
-	case p.Balanced == "least_conn":
+	case "least_conn":
 		w.line(p.Place, "balance leastconn")
 	default:
 		w.line(p.Place, "balance roundrobin")
