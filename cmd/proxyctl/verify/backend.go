@@ -258,12 +258,13 @@ func (b *backends) saw(r upstreamRequest) script {
 const bodyMissing = "(announced, and not sent)"
 
 // body reads the body of a request. nginx announces one for some subrequests
-// that have none: those are not waited for.
+// that have none: those are not waited for long.
 func (b *backends) body(c net.Conn, head string, in *bufio.Reader) (string, error) {
-	if !strings.HasPrefix(head, "GET ") && !strings.HasPrefix(head, "HEAD ") {
-		return readRequestBody(head, in)
+	wait := time.Second
+	if strings.HasPrefix(head, "GET ") || strings.HasPrefix(head, "HEAD ") {
+		wait = timeToSettle / 2
 	}
-	_ = c.SetReadDeadline(time.Now().Add(timeToSettle / 2))
+	_ = c.SetReadDeadline(time.Now().Add(wait))
 	body, err := readRequestBody(head, in)
 	_ = c.SetReadDeadline(time.Time{})
 	if errors.Is(err, os.ErrDeadlineExceeded) && body == "" {

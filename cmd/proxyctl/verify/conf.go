@@ -22,6 +22,7 @@ type rewriter struct {
 	pair     string // a certificate and key for those that cannot be read: pair + ".crt", ".key"
 	readable func(path string) bool
 	backends *backends
+	chance   bool            // which server of a group is chosen cannot be foreseen
 	real     bool            // upstreams stay what they are
 	groups   map[string]bool // names of upstream blocks
 	logs     map[string]string
@@ -198,6 +199,10 @@ func (r *rewriter) directive(d *parser.Directive, f *frame) []*parser.Directive 
 			r.leave(name, why)
 		}
 		return nil
+	}
+	if f.name == "upstream" && (name == "random" || name == "least_time" || name == "sticky") {
+		r.chance = true
+		r.leave(name, "which server of a group gets a request depends on chance or time")
 	}
 	switch {
 	case d.Block != nil:

@@ -269,7 +269,7 @@ func (c *comparison) run(ctx context.Context) error {
 	c.report.Compared = min(len(want), len(got))
 	found := map[int][]difference{}
 	last := -1
-	parted := false // from where on upstreams may be chosen otherwise
+	parted := c.rewriter.chance // from where on upstreams may be chosen otherwise
 	for i := range got {
 		if parted {
 			c.sameUpstream(want[i])
@@ -291,6 +291,9 @@ func (c *comparison) run(ctx context.Context) error {
 		}
 		for i, list := range found {
 			if i < len(third) {
+				if c.rewriter.chance {
+					c.sameUpstream(third[i])
+				}
 				found[i] = c.stable(c.requests[i].Why+" "+c.requests[i].what, list, compare(want[i], third[i]))
 			}
 		}
