@@ -159,7 +159,7 @@ func (b *backends) take() []upstreamRequest {
 
 const (
 	timeToSettle = 300 * time.Millisecond
-	timeToBegin  = 30 * time.Millisecond // of copies of requests
+	timeToBegin  = 15 * time.Millisecond // of copies of requests
 )
 
 func (b *backends) connection(c net.Conn, name string) {
