@@ -60,12 +60,7 @@ func scriptApplication(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 2 {
 		steps = strings.Split(strings.TrimSpace(ts.ReadFile(args[2])), "\n")
 	}
-	l, err := net.Listen(network, address)
-	ts.Check(err)
-	h.mu.Lock()
-	h.closes = append(h.closes, l)
-	h.mu.Unlock()
-	go acceptApplication(l, args[0], steps)
+	go acceptApplication(h.listen(ts, network, address), args[0], steps)
 }
 
 // acceptApplication serves the connections that come, until l is closed.

@@ -43,13 +43,11 @@ func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
 	if strings.HasPrefix(address, "/") {
 		network = "unix"
 	}
-	l, err := net.Listen(network, address)
-	ts.Check(err)
+	l := h.listen(ts, network, address)
 	var raw []byte
 	if len(args) > 1 {
 		raw = []byte(h.translate(wireText(ts.ReadFile(args[1]))))
 	}
-	h.closeLater(l)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -95,6 +93,22 @@ func (h *harness) deafen(ts *testscript.TestScript, port int) {
 	c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	ts.Check(err)
 	h.closeLater(c)
+}
+
+// listen opens a listener that ends with the script. Tests of another process
+// that look for a free port may hold this one for a moment.
+func (h *harness) listen(ts *testscript.TestScript, network, address string) net.Listener {
+	var l net.Listener
+	var err error
+	for range 100 {
+		if l, err = net.Listen(network, address); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Check(err)
+	h.closeLater(l)
+	return l
 }
 
 // serveBackend answers the requests of one connection.
