@@ -12,17 +12,21 @@ import (
 func (p *planner) locationsOf(s *scope) []PlanRoute {
 	var exact, kept, expressions, prefixes []PlanRoute
 	for _, u := range s.locations() {
-		if len(u.body.locations()) > 0 {
-			p.unsaid(u, "locations within locations are not carried over")
+		l := routeOf(u)
+		if l.kind == NamedLocation {
+			p.unsaid(u, "named locations are not carried over")
 			continue
 		}
-		l := routeOf(u)
 		r, ok := p.route(u.body)
+		if len(u.body.locations()) > 0 {
+			p.unsaid(u, "locations within locations are not carried over")
+			ok = false
+		}
+		if !ok { // what is left out is closed: its requests must not come to another
+			r = PlanRoute{Place: r.Place, Answer: &PlanAnswer{Status: 503, Place: r.Place}}
+		}
 		r.Kind, r.Name, r.Caseless = l.kind, l.name, l.caseless
 		switch {
-		case l.kind == NamedLocation:
-			p.unsaid(u, "named locations are not carried over")
-		case !ok:
 		case l.kind == ExactLocation:
 			exact = append(exact, r)
 		case l.kind == RegexLocation:

@@ -174,7 +174,7 @@ func (w *writer) caddyRoute(r *proxy.PlanRoute, name string, host matched) {
 	for _, f := range r.Fields {
 		if value, ok := expand(f.Value, caddyText, word); ok {
 			w.line(f.Place, "header {")
-			w.line("", "\t+%s %s", f.Name, quote(value))
+			w.line("", "\t%s %s", quote("+"+f.Name), quote(value))
 			w.line("", "\tdefer")
 			w.line("", "}")
 		} else {
@@ -253,9 +253,9 @@ func (w *writer) caddyPass(r *proxy.PlanRoute, word func(string) (string, bool))
 		case !ok:
 			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
 		case value == "":
-			w.line(f.Place, "header_up -%s", f.Name)
+			w.line(f.Place, "header_up %s", quote("-"+f.Name))
 		default:
-			w.line(f.Place, "header_up %s %s", f.Name, quote(value))
+			w.line(f.Place, "header_up %s %s", quote(f.Name), quote(value))
 		}
 	}
 	if p.TLS {
@@ -312,7 +312,7 @@ func caddyText(s string) string { return strings.NewReplacer("{", `\{`, "}", `\}
 
 // quote makes one word of a text.
 func quote(s string) string {
-	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:*") == "" {
+	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:*+") == "" {
 		return s
 	}
 	if !strings.ContainsAny(s, "`") {

@@ -190,7 +190,7 @@ func (w *writer) gatewayRedirect(a *proxy.PlanAnswer, filters *writer) bool {
 	}
 	switch {
 	case !a.Redirect:
-		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "a gateway has no answers of its own but redirects", a.Status == 403 || a.Status == 444)
+		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "a gateway has no answers of its own but redirects", a.Status >= 400)
 		return false
 	case a.Status != 301 && a.Status != 302, !kept, a.Arguments && absolute, strings.Contains(path, "$"), strings.Contains(strings.ReplaceAll(host, "$host", ""), "$"), scheme == "$scheme":
 		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "this redirect has no equivalent", false)

@@ -50,7 +50,7 @@ func (w *writer) haproxyFrontend(d *door) {
 				continue
 			}
 			w.line(s.Place, "# cat %s %s > %s", s.Certificate, s.Key, pemOf(s.Certificate))
-			secure += " crt " + pemOf(s.Certificate)
+			secure += " crt " + haQuote(pemOf(s.Certificate))
 		}
 		secure = " ssl" + secure + " alpn h2,http/1.1"
 	}
@@ -135,7 +135,7 @@ func (w *writer) haproxyRoute(s *proxy.PlanServer, r *proxy.PlanRoute, when stri
 			w.missing("add_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
 			continue
 		}
-		w.line(f.Place, "http-after-response add-header %s %s if %s", f.Name, haQuote(value), when)
+		w.line(f.Place, "http-after-response add-header %s %s if %s", haQuote(f.Name), haQuote(value), when)
 	}
 	switch {
 	case r.Answer != nil:
@@ -193,9 +193,9 @@ func (w *writer) haproxyBackend(r *proxy.PlanRoute, name string) {
 		case !ok:
 			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
 		case value == "":
-			w.line(f.Place, "http-request del-header %s", f.Name)
+			w.line(f.Place, "http-request del-header %s", haQuote(f.Name))
 		default:
-			w.line(f.Place, "http-request set-header %s %s", f.Name, haQuote(value))
+			w.line(f.Place, "http-request set-header %s %s", haQuote(f.Name), haQuote(value))
 		}
 	}
 	for i, t := range p.Servers {
