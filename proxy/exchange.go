@@ -121,7 +121,7 @@ type Answer struct {
 	Charset       []byte
 	typeLength    int           // of ContentType, when it names Charset behind it; 0: it does not
 	ContentLength int64         // -1: unknown
-	LastModified  int64         // seconds since 1970; -1: none
+	LastModified  int64         // seconds since 1970; -1: none. An upstream's is among the fields too
 	Server, Date  []byte        // nil: this server's own; empty: not sent here
 	Fields        []http1.Field // the rest, in order
 	Trailers      []http1.Field
@@ -159,6 +159,12 @@ func (a *Answer) Find(id http1.HeaderID) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// has says whether there is a field with id.
+func (a *Answer) has(id http1.HeaderID) bool {
+	_, is := a.Find(id)
+	return is
 }
 
 // Remove drops every field with id.

@@ -156,7 +156,7 @@ func (x *Exchange) appendStandardFields(out []byte) []byte {
 	if a.ContentLength >= 0 {
 		out = append(http1.AppendInt(append(out, "Content-Length: "...), a.ContentLength), "\r\n"...)
 	}
-	if a.LastModified >= 0 {
+	if a.LastModified >= 0 && !a.has(http1.LastModified) {
 		out = append(http1.AppendTime(append(out, "Last-Modified: "...), a.LastModified), "\r\n"...)
 	}
 	if x.absoluteLocation() {

@@ -204,7 +204,7 @@ func (x *Exchange) appendStandardBlock(b []byte) []byte {
 	if a.ContentLength >= 0 {
 		b = http2.AppendLength(b, a.ContentLength)
 	}
-	if a.LastModified >= 0 {
+	if a.LastModified >= 0 && !a.has(http1.LastModified) {
 		scratch = http1.AppendTime(scratch[:0], a.LastModified)
 		b = http2.AppendIndexed(b, http2.IndexLastModified, scratch)
 	}

@@ -196,7 +196,6 @@ func (x *Exchange) takeField(kind answerField, f *http1.Field) {
 		if u.conf.forceRanges || u.cacheable() { // conditions ask for it
 			if t, ok := parseHTTPTime(f.Value); ok {
 				out.LastModified = t
-				return
 			}
 		}
 		out.Fields = append(out.Fields, *f)
