@@ -154,6 +154,8 @@ func (l *linter) placeKnown() {
 			d.Code = "C016"
 		case strings.HasPrefix(d.Message, "no \"ssl_certificate"):
 			d.Code = "C015"
+		case strings.HasPrefix(d.Message, "protocol options redefined"):
+			d.Code = "C018" // again for the address
 		}
 		if !d.At.IsZero() || !d.Range.IsZero() && d.Code != "C016" {
 			continue
