@@ -194,16 +194,23 @@ func (r *rewriter) directive(d *parser.Directive, f *frame) []*parser.Directive 
 	if f.name == "map" || f.name == "geo" || f.name == "types" || f.name == "split_clients" {
 		return []*parser.Directive{d}
 	}
-	if why, omit := r.omitted(name); omit {
-		if why != "" {
-			r.leave(name, why)
-		}
+	why, omit := r.omitted(name)
+	if f.name == "upstream" && (name == "random" || name == "least_time" || name == "sticky") {
+		r.chance, why = true, "which server of a group gets a request depends on chance or time"
+	}
+	if why != "" {
+		r.leave(name, why)
+	}
+	if omit {
 		return nil
 	}
-	if f.name == "upstream" && (name == "random" || name == "least_time" || name == "sticky") {
-		r.chance = true
-		r.leave(name, "which server of a group gets a request depends on chance or time")
-	}
+	return r.moved(d, f)
+}
+
+// moved gives a directive that takes part with its paths and addresses in
+// their new places.
+func (r *rewriter) moved(d *parser.Directive, f *frame) []*parser.Directive {
+	name := d.Name.Value
 	switch {
 	case d.Block != nil:
 		r.block(d.Block, &frame{name: name, up: f})
