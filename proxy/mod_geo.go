@@ -139,6 +139,9 @@ func (b *geoBuilder) add(e *parser.Directive, p netip.Prefix, value []byte) {
 }
 
 func (b *geoBuilder) network(e *parser.Directive, a parser.Arg) (netip.Prefix, error) {
+	if a.Value == "255.255.255.255" { // without a mask geo takes it, unlike access
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), 32), nil
+	}
 	p, exact, ok := parseCIDR(a.Value)
 	if !ok {
 		return p, sayAt(a, "Y009", "an address or address/bits", "invalid network \"%s\"", a.Value)
