@@ -26,10 +26,10 @@ func (p *planner) locationsOf(s *scope) []PlanRoute {
 			r = PlanRoute{Place: r.Place, Answer: &PlanAnswer{Status: 503, Place: r.Place}}
 		}
 		r.Kind, r.Name, r.Caseless = l.kind, l.name, l.caseless
-		switch {
-		case l.kind == ExactLocation:
+		switch l.kind {
+		case ExactLocation:
 			exact = append(exact, r)
-		case l.kind == RegexLocation:
+		case RegexLocation:
 			expressions = append(expressions, r)
 		default:
 			prefixes = append(prefixes, r)
