@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -242,20 +243,25 @@ status: HTTP/1.1 302 Moved Temporarily, HTTP/1.1 307 Temporary Redirect; locatio
 // they get nothing.
 func TestVerifyRealUpstreams(t *testing.T) {
 	var mu sync.Mutex
-	got := map[string]int{}
+	counts := map[string]int{}
 	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		got[r.Method]++
+		counts[r.Method]++
 	}))
+	asked := func() map[string]int {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(counts)
+	}
 	defer app.Close()
 	conf := writeConf(t, "events {} http { upstream a { server "+app.Listener.Addr().String()+"; } server { listen 80; location / { proxy_pass http://a; } location /b { proxy_pass "+app.URL+"; } } }")
 	r, code := verifyHere(t, conf)
-	if code != 0 || len(got) > 0 {
+	if got := asked(); code != 0 || len(got) > 0 {
 		t.Errorf("status %d, %v; asked %v", code, r.Differences, got)
 	}
 	r, code = verifyHere(t, conf, "--upstreams", "real")
-	if got[http.MethodGet] < 10 || got[http.MethodHead] == 0 || len(got) != 2 || code != 0 {
+	if got := asked(); got[http.MethodGet] < 10 || got[http.MethodHead] == 0 || len(got) != 2 || code != 0 {
 		t.Errorf("status %d, %v; asked %v", code, r.Differences, got)
 	}
 }
