@@ -329,9 +329,6 @@ func (l *Lookup) Body() (f *os.File, offset, length int64) {
 // Name is the name of the answer's file.
 func (l *Lookup) Name() string { return l.name() }
 
-// Found says whether there is an answer to be sent.
-func (l *Lookup) Found() bool { return l.file != nil }
-
 // vary makes the key of the variant for this request.
 func (l *Lookup) vary(names []byte) (key Key) {
 	h := md5.New()
