@@ -32,8 +32,27 @@ func (x *Exchange) setPace() {
 	}
 	x.pace.after = x.size(core.LimitRateAfter)
 	if s, ok := x.stream.(*http1Stream); ok {
-		x.pace.sent = s.headSize
+		x.paceHead(s)
 	}
+}
+
+// paceHead sends the beginning of a head that is too long for a second; the rest
+// goes out with the body.
+func (x *Exchange) paceHead(s *http1Stream) {
+	left := s.headSize
+	for {
+		limit, ok := x.allowed()
+		if !ok || limit >= left {
+			break
+		}
+		earlier := int64(len(s.conn.Out)) - left // of answers before this one
+		if s.conn.FlushPart(int(earlier+limit)) != nil {
+			break
+		}
+		x.pace.count(limit)
+		left -= limit
+	}
+	x.pace.sent += left
 }
 
 // size evaluates a size. One that is none is 0.

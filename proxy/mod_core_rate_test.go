@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func TestLimitRate(t *testing.T) {
 			if !strings.Contains(path, "small") && !strings.Contains(path, "variable") && len(answer) < 30<<10 {
 				t.Errorf("%d bytes", len(answer))
 			}
-			if (took > 200*time.Millisecond) != slow {
+			if (took > 700*time.Millisecond) != slow {
 				t.Errorf("took %v", took)
 			}
 		})
@@ -53,6 +54,22 @@ func TestLimitRateLeft(t *testing.T) {
 	for began := time.Now(); r.Stats().Active > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 2*time.Second {
 			t.Fatal("the connection is still there")
+		}
+	}
+}
+
+// TestLimitRateOfHead: a head is part of what goes out in a second.
+func TestLimitRateOfHead(t *testing.T) {
+	r := run(t, `events {} http { server { listen unix:%dir%/s; limit_rate 100; return 200 body; } }`)
+	for _, method := range []string{"GET", "HEAD"} {
+		c := r.dial("s")
+		defer c.Close()
+		_, _ = io.WriteString(c, method+" / HTTP/1.0\r\nHost: a\r\n\r\n")
+		first := make([]byte, 1000)
+		n, _ := c.Read(first)
+		rest, err := io.ReadAll(c)
+		if all := string(first[:n]) + string(rest); n != 100 || err != nil || !strings.HasSuffix(all, map[string]string{"GET": "\r\n\r\nbody", "HEAD": "\r\n\r\n"}[method]) {
+			t.Errorf("%s: %d bytes first, %q, %v", method, n, all, err)
 		}
 	}
 }

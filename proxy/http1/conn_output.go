@@ -19,6 +19,13 @@ func (c *Conn) Flush() error {
 	return err
 }
 
+// FlushPart sends the first n bytes of Out.
+func (c *Conn) FlushPart(n int) error {
+	err := c.write(c.Out[:n])
+	c.Out = c.Out[:copy(c.Out, c.Out[n:])]
+	return err
+}
+
 // largeWrite is from which size pieces are not copied to be sent together.
 const largeWrite = 8 << 10
 
