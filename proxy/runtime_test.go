@@ -412,6 +412,7 @@ func TestDrainTimeout(t *testing.T) {
 	silent := r.dial("s")
 	defer silent.Close()
 	<-arrived
+	r.awaitActive(2)
 	if err := r.Reload(r.load("error_log logs/e.log notice; " + site("location / { return 200 new; }"))); err != nil {
 		t.Fatal(err)
 	}
