@@ -78,7 +78,7 @@ type Exchange struct {
 	output   output
 	inner    innerScratch // of subrequests
 	ssi      ssiScratch
-	slice    sliceScratch
+	slice    *sliceScratch // nil for an answer in one piece
 	fastcgi  fastcgiScratch
 	userid   useridScratch
 	charset  charsetScratch

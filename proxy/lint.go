@@ -195,7 +195,7 @@ func (l *linter) say(at parser.Range, hint, format string, args ...any) *finding
 // note.
 func (l *linter) past(version string, at parser.Range, hint, format string, args ...any) *finding {
 	d := l.say(at, hint, format, args...)
-	if l.Version == "" || !olderVersion(l.Version, version) {
+	if l.Version == "" || !OlderVersion(l.Version, version) {
 		d.Severity = parser.Note
 	}
 	return d

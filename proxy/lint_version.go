@@ -21,14 +21,14 @@ func versionRules() []lintRule {
 // since runs a check for files that were written for an nginx before a version.
 func since(version string, check func(*linter)) func(*linter) {
 	return func(l *linter) {
-		if l.Version != "" && olderVersion(l.Version, version) {
+		if l.Version != "" && OlderVersion(l.Version, version) {
 			check(l)
 		}
 	}
 }
 
-// olderVersion compares versions by their numbers; "1.22" is 1.22.0.
-func olderVersion(a, b string) bool {
+// OlderVersion compares versions by their numbers; "1.22" is 1.22.0.
+func OlderVersion(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range max(len(as), len(bs)) {
 		x, y := 0, 0

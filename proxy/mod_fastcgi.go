@@ -84,9 +84,7 @@ func serveFastCGI(x *Exchange) Code {
 	x.fastcgi = fastcgiScratch{}
 	u.frame, u.stderr = fastcgi.AppendStdin, (*fastcgiLog)(x)
 	var url upstreamURL
-	if c.target.value == nil {
-		u.vars, u.block = c.target.vars, c.target.group
-	} else if !x.evalAddress(c.target.value.String(x), passVars{scheme: []byte("fastcgi://")}, &url) {
+	if !x.aim("fastcgi://", &url) {
 		return 500
 	}
 	if code := x.bodyToPass(true); code != OK {

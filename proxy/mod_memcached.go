@@ -84,9 +84,7 @@ func serveMemcached(x *Exchange) Code {
 	}
 	x.Out.ContentType = x.contentType()
 	var url upstreamURL
-	if c.target.value == nil {
-		u.vars, u.block = c.target.vars, c.target.group
-	} else if !x.evalAddress(c.target.value.String(x), passVars{scheme: []byte("memcached://")}, &url) {
+	if !x.aim("memcached://", &url) {
 		return 500
 	}
 	key := c.value.Append(x.borrow(), x)
@@ -98,7 +96,7 @@ func serveMemcached(x *Exchange) Code {
 	const get = "get "
 	h := appendEscaped(append(u.head[:0], get...), key, &escapeMemcached)
 	u.isHead = x.isMethod("HEAD")
-	u.asked = memcached.Request{Key: h[len(get):], Gzip: uint64(c.gzipFlag), Limit: int(c.bufferSize), Log: (*memcachedLog)(x)}
+	u.asked = &memcached.Request{Key: h[len(get):], Gzip: uint64(c.gzipFlag), Limit: int(c.bufferSize), Log: (*memcachedLog)(x)}
 	u.head = append(h, "\r\n"...)
 	return x.pass(&url)
 }

@@ -158,32 +158,15 @@ func finishProxy(l *Level) error {
 		c.head = l.proxyHead(nil)
 	}
 	if c.target != nil && c.cache.on() {
-		conditions, err := l.cacheConditions()
-		if err != nil {
-			return err
+		var conditions []proxyHeader
+		for _, field := range cacheConditions() {
+			v, err := l.value(field[1])
+			if err != nil {
+				return err
+			}
+			conditions = append(conditions, proxyHeader{field[0], v})
 		}
 		c.cacheHead = l.proxyHead(conditions)
 	}
 	return nil
-}
-
-// cacheConditions is what requests for the cache have in the place of the
-// client's conditions: the whole answer is asked for, unless it is as it was.
-func (l *Level) cacheConditions() ([]proxyHeader, error) {
-	modified, err := l.value("$upstream_cache_last_modified")
-	if err != nil {
-		return nil, err
-	}
-	etag, err := l.value("$upstream_cache_etag")
-	if err != nil {
-		return nil, err
-	}
-	return []proxyHeader{
-		{"If-Modified-Since", modified},
-		{"If-Unmodified-Since", nil},
-		{"If-None-Match", etag},
-		{"If-Match", nil},
-		{"Range", nil},
-		{"If-Range", nil},
-	}, nil
 }

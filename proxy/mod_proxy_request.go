@@ -64,7 +64,7 @@ func (l *Level) proxyHead(conditions []proxyHeader) *headTemplate {
 		}
 	}
 	for _, h := range conditions {
-		if !set[lower(h.name)] && h.value != nil {
+		if !set[lower(h.name)] {
 			t.add(fieldPiece(h))
 		}
 		t.skip.add(h.name)

@@ -29,15 +29,11 @@ func scgiModule() Module {
 
 // serveSCGI is the handler of scgi_pass.
 func serveSCGI(x *Exchange) Code {
-	c := x.loc.Conf.SCGI.conf
-	u, code := x.beginPass(&c.upstreamConf)
-	if code != OK {
+	if _, code := x.beginPass(&x.loc.Conf.SCGI.conf.upstreamConf); code != OK {
 		return code
 	}
 	var url upstreamURL
-	if c.target.value == nil {
-		u.vars, u.block = c.target.vars, c.target.group
-	} else if !x.evalAddress(c.target.value.String(x), passVars{scheme: []byte("scgi://")}, &url) {
+	if !x.aim("scgi://", &url) {
 		return 500
 	}
 	if code := x.bodyToPass(!x.Req.Chunked); code != OK {

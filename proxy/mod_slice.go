@@ -28,9 +28,10 @@ func sliceModule() Module {
 	}
 }
 
-// sliceScratch is the answer that a main request puts together.
+// sliceScratch is the answer that a main request puts together, from the first
+// use of $slice_range on.
 type sliceScratch struct {
-	asked string // $slice_range; "" before it is used
+	asked string // $slice_range
 	start int64  // of the slice that is asked for, then of the next one
 	end   int64  // of what is wanted; 0: not yet known
 	came  bool   // the slice that was asked for
@@ -41,9 +42,9 @@ type sliceScratch struct {
 func (x *Exchange) slices() *sliceScratch {
 	switch {
 	case x.inner.slice:
-		return &x.inner.parent.slice
-	case x.inner.level == 0 && x.slice.asked != "":
-		return &x.slice
+		return x.inner.parent.slice
+	case x.inner.level == 0:
+		return x.slice
 	}
 	return nil
 }
@@ -56,7 +57,8 @@ func sliceRange(dst []byte, x *Exchange, _ string) ([]byte, bool) {
 		if size == 0 || x.inner.level > 0 || x.headSent {
 			return dst, false
 		}
-		s = &x.slice
+		s = &sliceScratch{}
+		x.slice = s
 		s.ask(x.firstByte()/size*size, size)
 	}
 	return append(dst, s.asked...), true
@@ -86,18 +88,6 @@ func (x *Exchange) firstByte() int64 {
 	return n
 }
 
-// leadingNumber reads the digits that b begins with.
-func leadingNumber(b []byte) (n int64, rest []byte, ok bool) {
-	i := 0
-	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
-		if n > (math.MaxInt64-9)/10 {
-			return 0, nil, false
-		}
-		n = n*10 + int64(b[i]-'0')
-	}
-	return n, b[i:], i > 0
-}
-
 // filterSlice looks at the head of a slice. That of the first becomes the head of
 // the whole answer.
 func filterSlice(x *Exchange) Code {
@@ -106,7 +96,7 @@ func filterSlice(x *Exchange) Code {
 		return OK
 	}
 	if a.Status != 206 && !x.inner.slice { // an error, or a server that knows no ranges
-		x.slice = sliceScratch{}
+		x.slice = nil
 		return OK
 	}
 	start := s.start
@@ -190,7 +180,7 @@ func joinSlices(next bodyWriter) bodyWriter {
 		if err := next(x, p, false); err != nil || !last {
 			return err
 		}
-		s, size := &x.slice, x.loc.Conf.Slice
+		s, size := x.slice, x.loc.Conf.Slice
 		s.want(x, size)
 		for s.start < s.end {
 			x.Out.position = s.start
@@ -205,7 +195,7 @@ func joinSlices(next bodyWriter) bodyWriter {
 				return err
 			}
 		}
-		x.slice = sliceScratch{}
+		x.slice = nil
 		return next(x, nil, true)
 	}
 }

@@ -291,6 +291,18 @@ func parseNumber(s string) (int, bool) {
 	return int(n), ok
 }
 
+// leadingNumber reads the digits that b begins with.
+func leadingNumber(b []byte) (n int64, rest []byte, ok bool) {
+	i := 0
+	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
+		if n > (math.MaxInt64-9)/10 {
+			return 0, nil, false
+		}
+		n = n*10 + int64(b[i]-'0')
+	}
+	return n, b[i:], i > 0
+}
+
 // digits reads an unsigned decimal number; nothing but digits is allowed.
 func digits(s string) (int64, bool) {
 	if s == "" {

@@ -293,19 +293,16 @@ func (s *spool) take(buf []byte) (p []byte, last bool, err error) {
 			s.size -= int64(len(p))
 			s.changed.Broadcast()
 			return p, false, nil
-		case s.out < s.in && s.store != nil:
-			n, err := s.store.ReadAt(buf[:min(int64(len(buf)), s.in-s.out)], s.out)
-			if n == 0 {
-				return nil, false, fmt.Errorf("cache file: %w", err)
-			}
-			s.out += int64(n)
-			return buf[:n], false, nil
 		case s.out < s.in:
-			n, err := s.file.ReadAt(buf[:min(int64(len(buf)), s.in-s.out)], s.out)
+			var from io.ReaderAt = s.file
+			if s.store != nil {
+				from = s.store
+			}
+			n, err := from.ReadAt(buf[:min(int64(len(buf)), s.in-s.out)], s.out)
 			if n == 0 {
 				return nil, false, fmt.Errorf("temporary file: %w", err)
 			}
-			if s.out += int64(n); s.out == s.in { // begin again at the start of the file
+			if s.out += int64(n); s.out == s.in && s.store == nil { // begin again at the start of the file
 				s.in, s.out = 0, 0
 			}
 			s.changed.Broadcast()

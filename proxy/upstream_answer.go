@@ -137,7 +137,7 @@ type upstreamAnswer struct {
 func (x *Exchange) takeAnswer() {
 	u, out := &x.upstream, &x.Out
 	if u.cache != nil {
-		u.cache.takeCacheTerms()
+		u.cache.settle()
 	}
 	c := u.conf
 	a := &u.answer

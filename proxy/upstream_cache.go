@@ -193,16 +193,11 @@ func (c *cacheConf) keepsRange(x *Exchange) bool {
 	if len(v) > 0 && v[0] == '-' {
 		return false
 	}
-	offset := int64(0)
-	for _, d := range v {
-		if d < '0' || d > '9' {
-			break
-		}
-		if offset = offset*10 + int64(d-'0'); offset >= c.maxRangeOffset {
-			return false
-		}
+	if len(v) == 0 || v[0] < '0' || v[0] > '9' {
+		return true
 	}
-	return true
+	offset, _, ok := leadingNumber(v)
+	return ok && offset < c.maxRangeOffset
 }
 
 // sendCached answers with what is in the cache. False when it makes no sense:
@@ -405,8 +400,8 @@ func (x *Exchange) cacheVary(value []byte) {
 	}
 }
 
-// takeCacheTerms decides before the head is sent whether the answer may be kept.
-func (s *cacheScratch) takeCacheTerms() {
+// settle decides before the head is sent whether the answer may be kept.
+func (s *cacheScratch) settle() {
 	if s.forbidden || s.expired {
 		s.cacheable = false
 	}
@@ -561,7 +556,7 @@ func (x *Exchange) rememberIntercepted(status int) {
 	if s == nil {
 		return
 	}
-	s.takeCacheTerms()
+	s.settle()
 	if until := x.validUntil(status); s.cacheable && until != 0 {
 		s.lookup.Remember(status, until)
 	}

@@ -203,6 +203,10 @@ type cachePath struct {
 func (p *cachePath) read(a parser.Arg) error {
 	name, text, _ := strings.Cut(a.Value, "=")
 	o := &p.options
+	pace := &o.Loader
+	if strings.HasPrefix(name, "manager_") {
+		pace = &o.Manager
+	}
 	ok, said := true, "invalid "+name+" value \"%s\""
 	switch name {
 	case "levels":
@@ -227,18 +231,12 @@ func (p *cachePath) read(a parser.Arg) error {
 		o.MaxSize, ok = parseOffset(text)
 	case "min_free":
 		o.MinFree, ok = parseOffset(text)
-	case "loader_files":
-		o.Loader.Files, ok = parseNumber(text)
-	case "loader_sleep":
-		o.Loader.Sleep, ok = parseTime(text, false)
-	case "loader_threshold":
-		o.Loader.Threshold, ok = parseTime(text, false)
-	case "manager_files":
-		o.Manager.Files, ok = parseNumber(text)
-	case "manager_sleep":
-		o.Manager.Sleep, ok = parseTime(text, false)
-	case "manager_threshold":
-		o.Manager.Threshold, ok = parseTime(text, false)
+	case "loader_files", "manager_files":
+		pace.Files, ok = parseNumber(text)
+	case "loader_sleep", "manager_sleep":
+		pace.Sleep, ok = parseTime(text, false)
+	case "loader_threshold", "manager_threshold":
+		pace.Threshold, ok = parseTime(text, false)
 	default:
 		ok, said = false, "invalid parameter \"%s\""
 	}
@@ -295,6 +293,20 @@ func (c *cacheConf) finish() {
 		c.useStale |= nextNoLive
 	}
 	c.methods |= cacheGET | cacheHEAD
+}
+
+// cacheConditions are the fields that requests for the cache have in the place
+// of the client's conditions, as name and value: the whole answer is asked for,
+// unless it is as it was. What is empty is left out.
+func cacheConditions() [][2]string {
+	return [][2]string{
+		{"If-Modified-Since", "$upstream_cache_last_modified"},
+		{"If-Unmodified-Since", ""},
+		{"If-None-Match", "$upstream_cache_etag"},
+		{"If-Match", ""},
+		{"Range", ""},
+		{"If-Range", ""},
+	}
 }
 
 // on says whether there may be a cache.

@@ -176,7 +176,7 @@ func (c *upstreamConn) begin(s *upstreamScratch, reused bool) {
 	}
 	c.Begin()
 	if c.memcached != nil {
-		c.memcached.Ask(s.asked)
+		c.memcached.Ask(*s.asked)
 	}
 	c.SetTimeouts(s.conf.readTimeout, s.conf.sendTimeout)
 }

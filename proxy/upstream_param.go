@@ -78,7 +78,11 @@ func (c *cgiConf) finish(l *Level, prefix string, hidden []string) error {
 	if c.cache.key == nil {
 		l.c.report(linking, parser.Warning, say("no \"%[1]s_cache_key\" for \"%[1]s_cache\"", prefix), nil, l.end)
 	}
-	c.cacheParams, err = l.compileParams(c.params.Items, append(defaultParams(), cacheConditionParams()...))
+	defaults := defaultParams()
+	for _, field := range cacheConditions() {
+		defaults = append(defaults, [2]string{string(appendFieldName(nil, []byte(field[0]))), field[1]})
+	}
+	c.cacheParams, err = l.compileParams(c.params.Items, defaults)
 	return err
 }
 
@@ -86,19 +90,6 @@ func (c *cgiConf) finish(l *Level, prefix string, hidden []string) error {
 // value: the host that the request was routed by.
 func defaultParams() [][2]string {
 	return [][2]string{{"HTTP_HOST", "$host$is_request_port$request_port"}}
-}
-
-// cacheConditionParams are what requests for the cache have in the place of the
-// client's conditions: the whole answer is asked for, unless it is as it was.
-func cacheConditionParams() [][2]string {
-	return [][2]string{
-		{"HTTP_IF_MODIFIED_SINCE", "$upstream_cache_last_modified"},
-		{"HTTP_IF_UNMODIFIED_SINCE", ""},
-		{"HTTP_IF_NONE_MATCH", "$upstream_cache_etag"},
-		{"HTTP_IF_MATCH", ""},
-		{"HTTP_RANGE", ""},
-		{"HTTP_IF_RANGE", ""},
-	}
 }
 
 // compileParams makes what is passed on of the parameters of a level.

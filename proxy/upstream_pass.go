@@ -87,6 +87,18 @@ func (x *Exchange) evalAddress(text string, vars passVars, url *upstreamURL) boo
 	return true
 }
 
+// aim finds out where the request goes. scheme is what logs call it by. False:
+// variables gave no address, which has been logged.
+func (x *Exchange) aim(scheme string, url *upstreamURL) bool {
+	u := &x.upstream
+	t := u.conf.target
+	if t.value != nil {
+		return x.evalAddress(t.value.String(x), passVars{scheme: []byte(scheme)}, url)
+	}
+	u.vars, u.block = t.vars, t.group
+	return true
+}
+
 // lent is the conf of a module that few levels have anything to say about: a
 // level shares its parent's until it writes to it.
 type lent[T any] struct {

@@ -53,9 +53,9 @@ type upstreamScratch struct {
 
 	// the answer
 	answer   upstreamAnswer
-	rewriter answerRewriter // nil for none
-	stderr   fastcgi.Log    // gets what applications say about themselves
-	asked    memcached.Request
+	rewriter answerRewriter     // nil for none
+	stderr   fastcgi.Log        // gets what applications say about themselves
+	asked    *memcached.Request // nil for other protocols
 	limits   http1.Limits
 	response http1.Response // its slices are in the buffer of the connection
 	fields   []http1.Field  // as received

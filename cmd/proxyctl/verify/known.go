@@ -4,8 +4,9 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
+
+	"proxyctl/proxy"
 )
 
 func newGunzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
@@ -54,27 +55,9 @@ func stricter(r *request, d *difference) string {
 // knownChange finds the version since which nginx itself does what we do.
 func knownChange(r *request, d *difference, version string) *change {
 	for _, c := range changes() {
-		if strings.HasPrefix(d.what, c.what) && older(version, c.since) && (c.is == nil || c.is(r, d)) {
+		if strings.HasPrefix(d.what, c.what) && proxy.OlderVersion(version, c.since) && (c.is == nil || c.is(r, d)) {
 			return &c
 		}
 	}
 	return nil
-}
-
-// older compares versions by their numbers.
-func older(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(as), len(bs)) {
-		x, y := 0, 0
-		if i < len(as) {
-			x, _ = strconv.Atoi(as[i])
-		}
-		if i < len(bs) {
-			y, _ = strconv.Atoi(bs[i])
-		}
-		if x != y {
-			return x < y
-		}
-	}
-	return false
 }

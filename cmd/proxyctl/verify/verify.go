@@ -190,7 +190,7 @@ func (c *comparison) pass(ctx context.Context, p *Program, work func() error) er
 		conf = oursName
 	}
 	args := []string{"-c", filepath.Join(c.scratch, conf), "-p", c.Prefix, "-e", filepath.Join(dir, "start.log")}
-	if p == &c.Nginx && older(c.Version, "1.19.5") {
+	if p == &c.Nginx && proxy.OlderVersion(c.Version, "1.19.5") {
 		args = args[:4]
 	}
 	r, err := startServer(ctx, p, args, c.listens)
