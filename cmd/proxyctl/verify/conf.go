@@ -418,7 +418,9 @@ func listen(body *parser.Block, addresses map[*parser.Directive][]proxy.ListenAd
 				return nil
 			}
 			l := said("listen", address)
-			l.Name.Range, l.End = d.Name.Range, d.End
+			if keep { // what has a place is written as it stands there
+				l.Name.Range, l.End = d.Name.Range, d.End
+			}
 			if keep {
 				l.Args = append(l.Args, slices.DeleteFunc(slices.Clone(d.Args[1:]), func(p parser.Arg) bool {
 					return strings.HasPrefix(p.Value, "ipv6only") || strings.HasPrefix(p.Value, "setfib")

@@ -197,3 +197,22 @@ func TestCommand(t *testing.T) {
 }
 
 func mustAddress(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// TestListen: a server without listen gets one.
+func TestListen(t *testing.T) {
+	file := parser.Parse(&parser.Source{Name: "nginx.conf", Text: []byte("events {} http { server { listen 81 ssl; } server { server_name a.test; } }")}, parser.Options{})
+	addresses := map[*parser.Directive][]proxy.ListenAddress{}
+	each(file.Body, func(d *parser.Directive) {
+		if d.Name.Value == "listen" || len(addresses) == 1 && d.Name.Value == "server" {
+			addresses[d] = []proxy.ListenAddress{{Network: "tcp4", Address: netip.MustParseAddrPort("0.0.0.0:80")}}
+		}
+	})
+	if _, err := listen(file.Body, addresses, func() (int, error) { return 1234, nil }); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	write(&out, file.Body, "")
+	if got, want := strings.Join(strings.Fields(out.String()), " "), "events { } http { server { listen 127.0.0.1:1234 ssl; } server { listen 127.0.0.1:1234; server_name a.test; } }"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
