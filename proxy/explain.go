@@ -133,6 +133,9 @@ const timeToExplain = 10 * time.Second
 // ask sends the request and reads the answer.
 func (x *Explanation) ask(nc net.Conn, q *Question, text string) error {
 	_ = nc.SetDeadline(time.Now().Add(timeToExplain))
+	done := make(chan struct{})
+	defer close(done)
+	nc = readAhead(nc, done)
 	head, _, _ := strings.Cut(text, "\r\n\r\n")
 	x.Request = strings.Split(strings.TrimSuffix(head, "\r\n"), "\r\n")
 	if q.TLS {
@@ -150,6 +153,47 @@ func (x *Explanation) ask(nc net.Conn, q *Question, text string) error {
 		return nil
 	}
 	return err
+}
+
+// aheadConn is a pipe's end that reads before it is asked to. A pipe keeps
+// nothing, and there are handshakes in which both sides write first.
+type aheadConn struct {
+	net.Conn
+	arrived chan []byte
+	rest    []byte
+	err     error // once arrived is closed
+}
+
+// readAhead reads until done.
+func readAhead(nc net.Conn, done <-chan struct{}) *aheadConn {
+	c := &aheadConn{Conn: nc, arrived: make(chan []byte, 16)}
+	go func() {
+		defer close(c.arrived)
+		for c.err == nil {
+			p := make([]byte, 16<<10)
+			var n int
+			n, c.err = nc.Read(p)
+			select {
+			case c.arrived <- p[:n]:
+			case <-done:
+				c.err = net.ErrClosed
+			}
+		}
+	}()
+	return c
+}
+
+// Read implements io.Reader.
+func (c *aheadConn) Read(p []byte) (int, error) {
+	for len(c.rest) == 0 {
+		var ok bool
+		if c.rest, ok = <-c.arrived; !ok {
+			return 0, c.err
+		}
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
 }
 
 // answer reads an answer and takes it apart. Those that come before it (100, 103)
