@@ -96,6 +96,9 @@ type stream interface {
 	readBody(p []byte) (int, error)
 	// sendContinue asks a client that waits for it to send the body.
 	sendContinue() error
+	// withholdContinue has sendContinue and readBody send nothing: what is left
+	// to be found out is how an error looks.
+	withholdContinue()
 	// writeInterim sends a 1xx answer with fields.
 	writeInterim(x *Exchange, status int, fields []http1.Field) error
 	// writeHead sends the head of x.Out; it may wait for the first body bytes.

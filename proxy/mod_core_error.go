@@ -64,6 +64,9 @@ func (x *Exchange) showErrorPage(p *errorPage) Code {
 	if p.overwrite >= 0 {
 		x.errorStatus = p.overwrite
 	}
+	if p.overwrite != 0 && p.overwrite != 200 {
+		x.stream.withholdContinue()
+	}
 	uri := p.uri.Bytes(x)
 	if len(uri) > 0 && uri[0] == '/' {
 		args := []byte(p.args)

@@ -80,6 +80,7 @@ func (s *testStream) readBody(p []byte) (int, error) {
 	return s.body.Read(p)
 }
 func (s *testStream) sendContinue() error                              { return nil }
+func (s *testStream) withholdContinue()                                {}
 func (s *testStream) writeInterim(*Exchange, int, []http1.Field) error { return nil }
 func (s *testStream) flush() error                                     { return nil }
 func (s *testStream) hijack() (rawConn, []byte, error)                 { return s.conn, nil, nil }

@@ -117,6 +117,7 @@ func (s *http2Stream) setTimeouts(t *http1.Timeouts) { s.st.SetTimeouts(t.BodyTi
 // sendContinue does nothing: as nginx does, and as the window lets the client
 // send from the start.
 func (s *http2Stream) sendContinue() error { return nil }
+func (s *http2Stream) withholdContinue()   {}
 
 // admitBody lets the client send its body over HTTP/2: as fast as it can when it
 // is stored, else as much at a time as nginx has a buffer for

@@ -268,6 +268,7 @@ func (x *Exchange) sendInstead() Code {
 func (s *subStream) buffered() ([]byte, bool)                         { return nil, true }
 func (s *subStream) readBody([]byte) (int, error)                     { return 0, io.EOF }
 func (s *subStream) sendContinue() error                              { return nil }
+func (s *subStream) withholdContinue()                                {}
 func (s *subStream) writeInterim(*Exchange, int, []http1.Field) error { return nil }
 func (s *subStream) setTimeouts(*http1.Timeouts)                      {}
 func (s *subStream) hijack() (rawConn, []byte, error)                 { return nil, nil, errSubrequest }

@@ -246,6 +246,7 @@ type noStream struct{}
 func (noStream) buffered() ([]byte, bool)                         { return nil, true }
 func (noStream) readBody([]byte) (int, error)                     { return 0, io.EOF }
 func (noStream) sendContinue() error                              { return errNoStream }
+func (noStream) withholdContinue()                                {}
 func (noStream) writeInterim(*Exchange, int, []http1.Field) error { return errNoStream }
 func (noStream) writeHead(*Exchange) error                        { return errNoStream }
 func (noStream) writeBody(*Exchange, []byte, bool) error          { return errNoStream }

@@ -87,6 +87,7 @@ type Conn struct {
 	bodyAt    int    // where the buffer is free for a chunked body; 0: not known
 	spare     *input // holds what follows a head that left no such room
 	expecting bool   // the client waits for 100 Continue
+	withheld  bool   // and does not get it
 	malformed bool   // the body is
 
 	times       *Timeouts
@@ -374,7 +375,7 @@ func (c *Conn) begin() {
 	c.Requests++
 	c.KeepAlive = !r.Close && (r.Minor >= 1 || r.KeepAlive) && c.state.Load() != stateClosing
 	c.body, c.ready, c.left, c.wire, c.expecting = noBody, nil, 0, 0, r.Expect100
-	c.malformed = false
+	c.malformed, c.withheld = false, false
 	if r.Chunked || r.ContentLength > 0 {
 		c.beginBody()
 	}

@@ -268,13 +268,17 @@ func (c *Conn) Trailers(fields []Field) ([]Field, error) {
 // answer, for nobody can know whether it will come.
 func (c *Conn) Expecting() bool { return c.expecting }
 
+// WithholdContinue has nobody asked any more for the body of this request: a
+// client that waits for that gets an answer in its place.
+func (c *Conn) WithholdContinue() { c.withheld = true }
+
 // Continue asks a client that waits for it to send its body.
 func (c *Conn) Continue() error {
 	if !c.expecting {
 		return nil
 	}
 	c.expecting = false
-	if c.sent || len(c.Out) > 0 {
+	if c.withheld || c.sent || len(c.Out) > 0 {
 		return nil
 	}
 	const line = "HTTP/1.1 100 Continue\r\n\r\n"
