@@ -14,6 +14,8 @@ import (
 type headTemplate struct {
 	pieces []headPiece
 	skip   fieldSet // the client's fields that are not passed on
+	// personal says that the configuration sets who asks, or where the body ends.
+	personal bool
 }
 
 // headPiece is literal text or one field.
@@ -53,6 +55,7 @@ func (l *Level) proxyHead(conditions []proxyHeader) *headTemplate {
 		}
 		own = append(own, fieldPiece(h))
 	}
+	t.personal = set["authorization"] || set["proxy-authorization"] || set["content-length"] || set["transfer-encoding"]
 	t.add(host.static(c))
 	for _, p := range own {
 		t.add(p)
@@ -226,6 +229,7 @@ func (x *Exchange) buildRequest(c *proxyConf) bool {
 	if u.cacheable() {
 		head = c.cacheHead
 	}
+	u.personal = head.personal
 	for i := range head.pieces {
 		h = head.pieces[i].append(h, x, c)
 	}

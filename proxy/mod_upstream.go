@@ -46,6 +46,7 @@ type upstreamBlock struct {
 	group    atomic.Pointer[upstream.Group]
 	idle     *upstream.Cache[*upstreamConn]
 	expiring atomic.Bool // a timer will look for connections idle for too long
+	queue    queue       // of a group without a block
 }
 
 // upstreamServer is one server directive.
@@ -278,9 +279,7 @@ func (g *upstreamBlock) start(c *compiler, d *parser.Directive, level *nameServi
 	}
 	group.Inflight = g.inflight
 	g.group.Store(group)
-	if !g.kept {
-		g.local = true
-	}
+	g.local = g.local || g.explicit && !g.kept
 	g.cache(c.table)
 	g.beginResolving(c.table)
 }
@@ -297,8 +296,16 @@ func (g *upstreamBlock) expire() {
 	if !g.expiring.CompareAndSwap(false, true) {
 		return
 	}
-	time.AfterFunc(g.keepalive.Timeout+time.Second, func() {
-		g.idle.Expire(nanos())
+	wait := g.keepalive.Timeout + time.Second
+	if !g.explicit {
+		wait = patience
+	}
+	time.AfterFunc(wait, func() {
+		now := nanos()
+		g.idle.Expire(now)
+		if g.queue.stuck(now) {
+			g.idle.Clear()
+		}
 		g.expiring.Store(false)
 		if g.idle.Len() > 0 {
 			g.expire()
@@ -352,7 +359,7 @@ func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, 
 	if g := t.groups[key]; g != nil {
 		return g, nil
 	}
-	g := &upstreamBlock{name: u.host, noPort: u.noPort, port: u.port, place: d.End}
+	g := &upstreamBlock{name: u.host, noPort: u.noPort, port: u.port, place: d.End, keepalive: reuse()}
 	t.groups[key] = g
 	l.AtFinish(func() {
 		if !u.unix && u.port == 0 {

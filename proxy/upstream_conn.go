@@ -32,6 +32,7 @@ type upstreamConn struct {
 	net       net.Conn // sock, or TLS over it
 	requests  int
 	born      int64
+	queue     *queue // while it waits for its first answer
 	reused    bool
 }
 
@@ -181,7 +182,12 @@ func (c *upstreamConn) begin(s *upstreamScratch, reused bool) {
 	c.SetTimeouts(s.conf.readTimeout, s.conf.sendTimeout)
 }
 
-func (c *upstreamConn) close() { _ = c.Close() }
+func (c *upstreamConn) close() {
+	if c.queue != nil {
+		c.queue.leave()
+	}
+	_ = c.Close()
+}
 
 // stale says whether a failure means that the server had closed a kept
 // connection before it read the request.

@@ -108,7 +108,7 @@ func (s *upstreamScratch) keepOrClose() {
 	if conn == nil {
 		return
 	}
-	if s.sentAll && conn.Reusable() && s.block != nil && s.block.idle != nil && s.peer != nil {
+	if s.keeps(conn) {
 		conn.Rest()
 		if s.block.idle.Put(s.peer, s.poolKey(), conn, conn.requests, conn.born, nanos()) {
 			s.block.expire()
@@ -139,13 +139,14 @@ func (s *upstreamScratch) poolKey() string {
 // connect gets a connection to the chosen server, a kept one if there is one.
 func (x *Exchange) connect() verdict {
 	u := &x.upstream
-	if !u.fresh && u.block != nil && u.block.idle != nil {
+	u.reusable = x.mayReuse()
+	if u.reusable && !u.fresh {
 		for {
 			conn, ok := u.block.idle.Get(u.peer, u.poolKey(), nanos())
 			if !ok {
 				break
 			}
-			if !x.idempotent() && conn.Stale() {
+			if (!u.block.explicit || !x.idempotent()) && conn.Stale() {
 				conn.close()
 				continue
 			}
@@ -157,11 +158,13 @@ func (x *Exchange) connect() verdict {
 			return verdict{}
 		}
 	}
+	u.block.makeRoom()
 	u.action = connecting
 	conn, err := dialUpstream(x, u.conf, u.peer)
 	if err != nil {
 		return x.dialFailed(err)
 	}
+	conn.waitsIn(u.block)
 	if !u.use(conn) {
 		return x.attemptFailed(io.EOF, "")
 	}

@@ -22,25 +22,27 @@ import (
 
 // upstreamScratch is what an exchange knows about the server it talks to.
 type upstreamScratch struct {
-	begun  bool
-	vars   passVars
-	block  *upstreamBlock // nil for a server that a variable names
-	group  *upstream.Group
-	conf   *upstreamConf
-	tls    *upstreamTLSConf // nil without TLS
-	peer   *upstream.Peer
-	name   string // of the peer, or of the group while there is none
-	conn   *upstreamConn
-	fresh  bool   // do not take a kept connection
-	action string // what is being done, in nginx's words for the error log
-	states []upstreamState
-	since  int64 // when the current state began
-	start  int64 // when the first server was asked
+	begun    bool
+	vars     passVars
+	block    *upstreamBlock // nil for a server that a variable names
+	group    *upstream.Group
+	conf     *upstreamConf
+	tls      *upstreamTLSConf // nil without TLS
+	peer     *upstream.Peer
+	name     string // of the peer, or of the group while there is none
+	conn     *upstreamConn
+	fresh    bool   // do not take a kept connection
+	reusable bool   // kept connections are for this request, too
+	action   string // what is being done, in nginx's words for the error log
+	states   []upstreamState
+	since    int64 // when the current state began
+	start    int64 // when the first server was asked
 
 	// the request
 	head             []byte // request line, fields, empty line, and the body of proxy_set_body
 	headEnd          int
-	uriStart, uriEnd int // of the request target in head
+	personal         bool // see headTemplate
+	uriStart, uriEnd int  // of the request target in head
 	isHead           bool
 	streaming        bool  // the body is passed on while it comes
 	chunked          bool  // in chunks
@@ -98,7 +100,7 @@ func (s *upstreamScratch) begin(c *upstreamConf) {
 	}
 	s.begun, s.conf, s.name = true, c, ""
 	s.block, s.group, s.peer, s.conn, s.tls = nil, nil, nil, nil, nil
-	s.sent, s.sentAll, s.streaming, s.fresh = false, false, false, false
+	s.sent, s.sentAll, s.streaming, s.fresh, s.reusable, s.personal = false, false, false, false, false, false
 	s.setBody, s.passBody, s.frame, s.rewriter, s.stderr = nil, c.passBody, nil, nil, nil
 	s.chunked, s.bodyLength, s.isHead = false, -1, false
 	s.answer = upstreamAnswer{}
@@ -254,6 +256,7 @@ func (x *Exchange) exchangeHead() verdict {
 		}
 		err := x.readHead(request) // a server may answer before it has read all
 		if err == nil {
+			u.conn.answered()
 			return verdict{}
 		}
 		if u.conn.stale(err) && !u.streaming && (x.idempotent() || errors.Is(err, http2.ErrUnprocessed)) && !u.gone() {

@@ -100,13 +100,25 @@ func (c *Cache[C]) Expire(now int64) int {
 	return c.drop(func(i int32) bool { return c.late(i, now) })
 }
 
+// Shrink closes the connection that has been idle for the longest time.
+func (c *Cache[C]) Shrink() {
+	shrunk := false
+	c.drop(func(int32) bool {
+		shrunk = !shrunk
+		return shrunk
+	})
+}
+
 // CloseAll closes all idle connections and keeps none from now on.
 func (c *Cache[C]) CloseAll() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.drop(func(int32) bool { return true })
+	c.Clear()
 }
+
+// Clear closes all idle connections.
+func (c *Cache[C]) Clear() { c.drop(func(int32) bool { return true }) }
 
 // Len returns the number of idle connections.
 func (c *Cache[C]) Len() int {
