@@ -80,7 +80,7 @@ func check(t *testing.T, text string) {
 func ranges(t *testing.T, b *Block) {
 	for _, d := range b.Items {
 		for _, a := range append([]Arg{d.Name}, d.Args...) {
-			if !a.Range.IsZero() && Unquote(a.Raw()) != a.Value {
+			if !a.Range.IsZero() && unquote(a.Raw()) != a.Value {
 				t.Fatalf("%q is read as %q", a.Raw(), a.Value)
 			}
 		}
@@ -119,7 +119,7 @@ func FuzzQuote(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		q := Quote(value)
-		if got := Unquote(q); got != value {
+		if got := unquote(q); got != value {
 			t.Fatalf("%q is quoted as %s, which is %q", value, q, got)
 		}
 		if len(q) > window/2 {

@@ -2,17 +2,10 @@ package parser
 
 import "strings"
 
-// Unquote decodes a token as nginx does (ngx_conf_read_token in
-// ngx_conf_file.c): the quotes around it go, \" \' \\ become the character,
-// \t \r \n the control character, and every other backslash stays.
-func Unquote(raw string) string {
-	if n := len(raw); n >= 2 && (raw[0] == '"' || raw[0] == '\'') && raw[n-1] == raw[0] {
-		raw = raw[1 : n-1]
-	}
-	return decode(raw)
-}
-
-// decode resolves escapes. Text without any is returned as it is.
+// decode resolves escapes as nginx does (ngx_conf_read_token in
+// ngx_conf_file.c): \" \' \\ become the character, \t \r \n the control
+// character, and every other backslash stays. Text without any is returned as it
+// is.
 func decode(s string) string {
 	i := strings.IndexByte(s, '\\')
 	if i < 0 {

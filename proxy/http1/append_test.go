@@ -18,9 +18,7 @@ func TestAppend(t *testing.T) {
 		{string(AppendField(nil, []byte("A\r\nB"), []byte("b\r\nC: d\x00\n\r"))), "AB: bC: d\r\n"},
 		{string(AppendField(nil, []byte("A"), []byte("\r\n\r\nGET / HTTP/1.1\r\n\r\n"))), "A: GET / HTTP/1.1\r\n"},
 		{string(AppendValue(nil, []byte("tab\tand \x01 stay"))), "tab\tand \x01 stay"},
-		{string(AppendChunk(nil, []byte("0123456789abcdef"))), "10\r\n0123456789abcdef\r\n"},
-		{string(AppendChunk(nil, nil)), ""},
-		{string(AppendLastChunk(nil)), "0\r\n\r\n"},
+		{string(AppendChunkHeader(nil, 16)), "10\r\n"},
 		{string(AppendTime(nil, 784111777)), "Sun, 06 Nov 1994 08:49:37 GMT"},
 	} {
 		if tt.got != tt.want {
@@ -45,8 +43,7 @@ func TestAppendAllocs(t *testing.T) {
 		b = AppendField(b, name, value)
 		b = AppendInt(b, 12345)
 		b = AppendTime(b, 784111777)
-		b = AppendChunk(b, value)
-		_ = AppendLastChunk(b)
+		_ = AppendChunkHeader(b, len(value))
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

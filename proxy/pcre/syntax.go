@@ -3,11 +3,10 @@ package pcre
 // Syntax is a pattern taken apart, for questions about all the texts that it
 // can match. It is never written after Analyze and safe for concurrent use.
 type Syntax struct {
-	names  []string
 	groups []*node
 	states []state
 	start  int32
-	exact  bool
+	exact  bool // whether answers of Find are the whole truth: the pattern may match less, as with look-around
 }
 
 // Analyze reads a pattern. The error is an *Error, or says that the pattern is
@@ -20,7 +19,7 @@ func Analyze(pattern string, caseless bool) (*Syntax, error) {
 	if p.utf {
 		return nil, &Error{Text: "not analyzed: UTF", Pattern: pattern}
 	}
-	s := &Syntax{names: p.names, groups: p.groups, exact: true}
+	s := &Syntax{groups: p.groups, exact: true}
 	b := &builder{Syntax: s}
 	accept := b.add(state{kind: kindAccept})
 	s.start = b.build(tree, accept)
@@ -28,20 +27,6 @@ func Analyze(pattern string, caseless bool) (*Syntax, error) {
 		return nil, &Error{Text: textTooLarge, Pattern: pattern}
 	}
 	return s, nil
-}
-
-// Exact reports whether answers of Find about the pattern are the whole truth.
-// If not, as for look-around, the pattern may match less than Find assumes.
-func (s *Syntax) Exact() bool { return s.exact }
-
-// Group returns the number of a named group, or 0.
-func (s *Syntax) Group(name string) int {
-	for i, n := range s.names {
-		if n == name && n != "" {
-			return i
-		}
-	}
-	return 0
 }
 
 // GroupHas reports whether what a group captures can hold the byte c.
