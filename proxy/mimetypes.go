@@ -60,7 +60,7 @@ func (t *mimeTypes) has(a *Answer) bool {
 		return false
 	}
 	for _, n := range t.names {
-		if foldEqual(ct, n) {
+		if equalFold(ct, n) {
 			return true
 		}
 	}
@@ -84,7 +84,7 @@ func (a *Answer) setContentType(value []byte) {
 			continue
 		}
 		rest := trimSpaces(value[i+1:])
-		if len(rest) < len("charset=") || !foldEqual(rest[:len("charset=")], "charset=") {
+		if len(rest) < len("charset=") || !equalFold(rest[:len("charset=")], "charset=") {
 			continue
 		}
 		a.typeLength = i

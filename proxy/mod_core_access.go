@@ -17,7 +17,7 @@ import (
 func (x *Exchange) credentials() (user, password []byte, ok bool) {
 	const scheme = "basic "
 	v, ok := x.Header(http1.Authorization)
-	if !ok || len(v) < len(scheme) || !foldEqual(v[:len(scheme)], scheme) {
+	if !ok || len(v) < len(scheme) || !equalFold(v[:len(scheme)], scheme) {
 		return nil, nil, false
 	}
 	v = trimSpaces(v[len(scheme):])

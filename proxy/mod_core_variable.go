@@ -359,59 +359,6 @@ func prefixVariables() []Variable {
 	}
 }
 
-// appendFields appends the values of all fields with a name: lower case, "_"
-// for "-" (ngx_http_variable_unknown_header).
-func appendFields(dst []byte, fields []http1.Field, name, separator string) ([]byte, bool) {
-	found := false
-	for i := range fields {
-		f := &fields[i]
-		if !isVariableOf(f.Name, name) {
-			continue
-		}
-		if found {
-			dst = append(dst, separator...)
-		}
-		found = true
-		dst = append(dst, f.Value...)
-	}
-	return dst, found
-}
-
-func isVariableOf(field []byte, name string) bool {
-	if len(field) != len(name) {
-		return false
-	}
-	for i, c := range field {
-		switch {
-		case c >= 'A' && c <= 'Z':
-			c |= 0x20
-		case c == '-':
-			c = '_'
-		}
-		if c != name[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// foldEqual compares without regard to the case of ASCII letters; s is lower
-// case.
-func foldEqual(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != s[i] {
-			return false
-		}
-	}
-	return true
-}
-
 // appendCookie appends the value of the first cookie with a name
 // (ngx_http_parse_cookie_lines).
 func appendCookie(dst []byte, x *Exchange, name string) ([]byte, bool) {
@@ -429,7 +376,7 @@ func appendCookie(dst []byte, x *Exchange, name string) ([]byte, bool) {
 
 func findCookie(s []byte, name string) ([]byte, bool) {
 	for len(s) >= len(name) && len(s) > 0 {
-		if foldEqual(s[:len(name)], name) {
+		if equalFold(s[:len(name)], name) {
 			rest := trimSpaces(s[len(name):])
 			if len(rest) > 0 && rest[0] == '=' {
 				rest = trimSpaces(rest[1:])
@@ -467,7 +414,7 @@ func appendArgument(dst []byte, x *Exchange, name string) ([]byte, bool) {
 		if end < 0 {
 			end = len(s)
 		}
-		if end > len(name) && s[len(name)] == '=' && foldEqual(s[:len(name)], name) {
+		if end > len(name) && s[len(name)] == '=' && equalFold(s[:len(name)], name) {
 			return append(dst, s[len(name)+1:end]...), true
 		}
 		s = s[min(end+1, len(s)):]

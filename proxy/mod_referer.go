@@ -169,7 +169,7 @@ func (c *refererConf) invalid(x *Exchange) bool {
 func cutScheme(v []byte) ([]byte, bool) {
 	if len(v) >= len("http://i.ru") {
 		for _, scheme := range []string{"http://", "https://"} {
-			if foldEqual(v[:len(scheme)], scheme) {
+			if equalFold(v[:len(scheme)], scheme) {
 				return v[len(scheme):], true
 			}
 		}

@@ -236,7 +236,7 @@ func (s *ssiPage) include(x *Exchange, a *ssiArgs) (bool, error) {
 	case wait != nil && virtual == nil:
 		x.Logf(logError, "\"wait\" cannot be used with file=\"%s\"", file)
 		return false, nil
-	case wait != nil && !foldEqual(wait, "yes") && !foldEqual(wait, "no"):
+	case wait != nil && !equalFold(wait, "yes") && !equalFold(wait, "no"):
 		x.Logf(logError, "invalid value \"%s\" in the \"wait\" parameter", wait)
 		return false, nil
 	case virtual == nil:

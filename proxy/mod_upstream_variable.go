@@ -53,10 +53,10 @@ func upstreamVariables() []Variable {
 	rows = append(rows, cacheVariables()...)
 	return append(rows,
 		Variable{Name: "upstream_http_", Prefix: true, Get: func(dst []byte, x *Exchange, name string) ([]byte, bool) {
-			return joinFields(dst, x.upstream.fields, name)
+			return appendFields(dst, x.upstream.fields, name, ", ")
 		}},
 		Variable{Name: "upstream_trailer_", Prefix: true, Get: func(dst []byte, x *Exchange, name string) ([]byte, bool) {
-			return joinFields(dst, x.upstream.trailers, name)
+			return appendFields(dst, x.upstream.trailers, name, ", ")
 		}},
 		Variable{Name: "upstream_cookie_", Prefix: true, Get: upstreamCookie},
 	)
@@ -85,41 +85,6 @@ func stateVariable(name string, one func(dst []byte, s *upstreamState) []byte) V
 			}
 		}
 	}}
-}
-
-// joinFields gives the values of the fields whose name a variable spells with
-// underscores, separated by commas.
-func joinFields(dst []byte, fields []http1.Field, name string) ([]byte, bool) {
-	found := false
-	for i := range fields {
-		if !spelled(fields[i].Name, name) {
-			continue
-		}
-		if found {
-			dst = append(dst, ", "...)
-		}
-		dst, found = append(dst, fields[i].Value...), true
-	}
-	return dst, found
-}
-
-// spelled says whether a variable's name means a field: lower case, "_" for "-".
-func spelled(field []byte, name string) bool {
-	if len(field) != len(name) {
-		return false
-	}
-	for i, c := range field {
-		switch {
-		case c >= 'A' && c <= 'Z':
-			c |= 0x20
-		case c == '-':
-			c = '_'
-		}
-		if c != name[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // upstreamCookie finds the value of a cookie that the server set.

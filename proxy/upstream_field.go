@@ -48,23 +48,6 @@ func (s *fieldSet) has(f *http1.Field) bool {
 	return false
 }
 
-// equalFold compares a field name without regard to the case of ASCII letters.
-func equalFold(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i := range b {
-		x, y := b[i], s[i]
-		if x == y {
-			continue
-		}
-		if x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z' {
-			return false
-		}
-	}
-	return true
-}
-
 // hiddenFields makes the set of fields of answers that are not passed on.
 func hiddenFields(defaults, hide, pass []string) fieldSet {
 	var s fieldSet
