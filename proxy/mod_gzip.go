@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"compress/gzip"
+	"math/bits"
 	"strconv"
 	"sync"
 
@@ -143,6 +144,9 @@ func (z *compressor) write(x *Exchange, p []byte, last bool) error {
 		if len(p) == 0 && !last {
 			return z.next(x, nil, false)
 		}
+		if len(p) < tiny {
+			z.level = max(z.level, 2)
+		}
 		z.start()
 	}
 	for len(p) > 0 { // in turns, so that little of it waits in memory
@@ -161,12 +165,47 @@ func (z *compressor) write(x *Exchange, p []byte, last bool) error {
 		_ = z.gz.Close()
 		gzipWriters[z.level].Put(z.gz)
 		z.gz = nil
+		if x.gzip.out == 0 && x.gzip.in < oneBlock {
+			z.out = shorten(z.out)
+		}
 		return z.pass(x, true)
 	case x.output.urge == flushing:
 		_ = z.gz.Flush()
 		return z.pass(x, false)
 	}
 	return nil
+}
+
+// oneBlock is from how many bytes on compress/flate may use a second block.
+const oneBlock = 1 << 14
+
+// tiny is up to where compress/flate does little more than copy on its level 1.
+const tiny = 128
+
+// shorten takes away the empty block that compress/flate ends a stream with. The
+// only block before it becomes the last, so that small answers are as short as
+// nginx's. Without any, the empty one is written in the shorter form (RFC 1951,
+// section 3.2).
+func shorten(z []byte) []byte {
+	const head, tail, lengths = 10, 8, 4 // of gzip, and of the empty block behind its first three bits
+	data, sums := z[head:len(z)-tail-lengths], z[len(z)-tail:]
+	last := len(data) - 1
+	for data[last] == 0 { // the three bits are 1, 0, 0: the 1 is the last of all
+		last--
+	}
+	mark := bits.Len8(data[last]) - 1
+	switch {
+	case last == 0 && mark == 0:
+		data = append(data[:0], 0x03, 0x00)
+	case mark == 0:
+		data[0] |= 1
+		data = data[:last]
+	default:
+		data[0] |= 1
+		data[last] &^= 1 << mark
+		data = data[:last+1]
+	}
+	return append(z[:head+len(data)], sums...)
 }
 
 // start takes an idle compressor, or makes one.

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,6 +65,42 @@ func TestGzipBody(t *testing.T) {
 				t.Errorf("%s%s: %v, %d bytes, want %d", dir, name, err, len(got), len(want))
 			}
 			_ = res.Body.Close()
+		}
+	}
+}
+
+// TestGzipShort: what fits in one block decodes again, and takes as much room as
+// nginx's where the block has no freedom.
+func TestGzipShort(t *testing.T) {
+	t.Parallel()
+	compressed := func(level int, body []byte) []byte {
+		z := &compressor{level: level}
+		z.start()
+		_, _ = z.gz.Write(body)
+		_ = z.gz.Close()
+		return shorten(z.out)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for level := 1; level <= 9; level++ {
+		for n := 0; n < oneBlock; n += 1 + n/3 + random.IntN(3) {
+			for _, letters := range []int{1, 4, 64, 256} {
+				body := make([]byte, n)
+				for i := range body {
+					body[i] = byte(random.IntN(letters))
+				}
+				gz, err := gzip.NewReader(bytes.NewReader(compressed(level, body)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if back, err := io.ReadAll(gz); err != nil || !bytes.Equal(back, body) {
+					t.Fatalf("level %d, %d bytes of %d letters: %v", level, n, letters, err)
+				}
+			}
+		}
+	}
+	for body, size := range map[string]int{"": 20, "x": 21, "SEE-THIS": 28} {
+		if got := compressed(2, []byte(body)); len(got) != size {
+			t.Errorf("%q takes %d bytes, want %d", body, len(got), size)
 		}
 	}
 }
