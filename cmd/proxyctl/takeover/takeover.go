@@ -269,6 +269,7 @@ func (p *Plan) begin(ctx context.Context) error {
 	} else if runs == want {
 		return nil // it is the one already
 	}
+	before := changeTime(p.PIDFile)
 	if err := syscall.Kill(old, syscall.SIGUSR2); err != nil {
 		return fmt.Errorf("process %d: %w", old, err)
 	}
@@ -278,6 +279,9 @@ func (p *Plan) begin(ctx context.Context) error {
 		if o, next := p.masters(); o == old && next != 0 {
 			return p.lives(ctx, next)
 		}
+		// A program that ends at once may have its predecessor's file moved back
+		// before anybody has seen it elsewhere: that it was moved shows.
+		heard = heard || changeTime(p.PIDFile) != before
 		moved := exists(p.PIDFile + oldSuffix)
 		if heard && !moved {
 			return errors.New("the new program has ended before it served; the error log says why")
@@ -385,6 +389,16 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// changeTime is when a file was last written, moved or made; the zero time when it
+// is not there.
+func changeTime(path string) syscall.Timespec {
+	var s syscall.Stat_t
+	if syscall.Stat(path, &s) != nil {
+		return syscall.Timespec{}
+	}
+	return s.Ctim
 }
 
 func exists(path string) bool {
