@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/user"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -340,9 +339,9 @@ func setThreadPool(l *Level, d *parser.Directive) error {
 	return nil
 }
 
-// loadModule accepts the module files of nginx whose directives are all served
-// here by built-in ones, so that files of distributions load as they are; what
-// is in no file fails as dlopen(3) would.
+// loadModule accepts the module files of nginx, so that files of distributions
+// load as they are: each of their directives is served or refused where it
+// stands. What is in no file fails as dlopen(3) would.
 func loadModule(l *Level, d *parser.Directive) error {
 	if l.Conf.Main.sawEvents || l.Conf.Main.sawHTTP {
 		return errAt(d.Name, "Y012", "put it above the blocks", "is specified too late")
@@ -350,17 +349,13 @@ func loadModule(l *Level, d *parser.Directive) error {
 	a := d.Args[0]
 	path := l.c.opts.prefixed(a.Value)
 	name := strings.TrimSuffix(path[strings.LastIndexByte(path, '/')+1:], ".so")
-	// The files of nginx are named after the module without "filter" or with it.
-	served := func(m Module) bool {
-		return m.Name == name || strings.TrimSuffix(m.Name, "_module") == strings.TrimSuffix(name, "_module")
-	}
 	if _, err := os.Stat(path); err != nil && !l.c.opts.DryRun {
 		e := errnoOf(err)
 		return sayAt(a, "F001", "", "dlopen() \"%s\" failed (%s: cannot open shared object file: %s)", path, path, sysText(e))
 	}
-	if slices.ContainsFunc(l.c.modules, served) {
+	if isOwnModule(name) {
 		return nil
 	}
-	return sayAt(a, "U001", "nginx's binary modules cannot be loaded; remove the line if none of its directives is used",
+	return sayAt(a, "U001", "modules of others cannot be loaded; remove the line if none of its directives is used",
 		"module \"%s\" is not supported by proxyctl", name)
 }

@@ -3,6 +3,8 @@ package proxy
 import (
 	"strings"
 	"testing"
+
+	"proxyctl/parser"
 )
 
 // The messages are those of nginx 1.31.5.
@@ -55,5 +57,23 @@ func TestMainDefaults(t *testing.T) {
 	m = r.load("pid run/x.pid; worker_processes 3; events { worker_connections 100; } error_log logs/below.log info; http { }").Main
 	if m.PID != r.dir+"/run/x.pid" || m.maxConnections() != 300 || m.ErrorLog.most != logInfo {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestLoadModule: modules of nginx are loaded by not being missed, for each of
+// their directives speaks for itself. Those of others are not.
+func TestLoadModule(t *testing.T) {
+	for name, want := range map[string]string{
+		"ngx_http_geoip_module": "", "ngx_http_image_filter_module": "", "ngx_mail_module": "", "ngx_stream_module": "", "ngx_http_acme_module": "",
+		"ngx_http_lua_module": `module "ngx_http_lua_module" is not supported by proxyctl`,
+	} {
+		file := parser.Parse(&parser.Source{Name: "nginx.conf", Text: []byte("load_module m/" + name + ".so; events {}")}, parser.Options{})
+		got := ""
+		if _, diags := Load(file, &Options{DryRun: true}); len(diags) > 0 {
+			got = diags[0].Message
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
 	}
 }

@@ -41,7 +41,10 @@ func Usage(file *parser.File) []DirectiveUse {
 			return // a line of a map and the like
 		}
 		key := u.Name.Value
-		if u.row != nil {
+		switch {
+		case key == "load_module":
+			key += " " + loadedName(u)
+		case u.row != nil:
 			key += " " + u.row.module + u.row.differs(u)
 		}
 		d := byKey[key]
@@ -75,6 +78,9 @@ func usageOf(u *use, commands map[string][]*Command) *DirectiveUse {
 		if code, hint := retired(u.Name); code != "" {
 			d.Reason = hint
 		}
+	case d.Name == "load_module" && !isOwnModule(loadedName(u)):
+		d.Outcome, d.Module = OutcomeUnsupported, u.row.module
+		d.Reason = loadedName(u) + " is not nginx's own, and binary modules cannot be loaded"
 	default:
 		d.Module, d.Reason = u.row.module, u.row.Reason
 		switch u.row.Status {
@@ -144,3 +150,81 @@ func foreignModule(name string) string {
 	}
 	return ""
 }
+
+// ModuleUse is a module that a configuration loads or that its nginx is built
+// with, beside those of nginx.
+type ModuleUse struct {
+	Name  string `json:"name"`
+	Place string `json:"place,omitempty"` // of load_module; "" for one that is built in
+	// Own says that it is one of nginx's.
+	Own bool `json:"own"`
+	// Directives are those of it that the configuration uses, with how often.
+	Directives []string `json:"directives,omitempty"`
+	Uses       int      `json:"uses"`
+}
+
+// Modules lists the modules that a configuration loads, and the given ones of
+// others that its nginx is built with.
+func Modules(file *parser.File, builtIn []string) []ModuleUse {
+	root := survey(file, commandsByName())
+	out := []ModuleUse{}
+	for _, u := range root.uses {
+		if u.Name.Value == "load_module" && len(u.Args) == 1 {
+			name := loadedName(u)
+			out = append(out, ModuleUse{Name: name, Place: linePlace(u.Name.Range), Own: isOwnModule(name)})
+		}
+	}
+	for _, name := range builtIn {
+		if !slices.ContainsFunc(out, func(m ModuleUse) bool { return moduleWords(m.Name) == moduleWords(name) }) {
+			out = append(out, ModuleUse{Name: name})
+		}
+	}
+	root.walk(func(u *use) {
+		if u.in.in == 0 || u.Name.Range.IsZero() {
+			return
+		}
+		for i := range out {
+			if out[i].brings(u) {
+				out[i].Uses++
+				if !slices.Contains(out[i].Directives, u.Name.Value) {
+					out[i].Directives = append(out[i].Directives, u.Name.Value)
+				}
+			}
+		}
+	})
+	return out
+}
+
+// loadedName is the module of a load_module.
+func loadedName(u *use) string {
+	return strings.TrimSuffix(u.arg(0)[strings.LastIndexByte(u.arg(0), '/')+1:], ".so")
+}
+
+// brings says whether a module has the directive of a statement.
+func (m *ModuleUse) brings(u *use) bool {
+	if u.row != nil {
+		return m.Own && (u.row.module == m.Name || strings.HasPrefix(u.row.module, strings.TrimSuffix(m.Name, "module")) && isFamily(m.Name))
+	}
+	foreign := foreignModule(u.Name.Value)
+	return !m.Own && foreign != "" && strings.Contains(moduleWords(m.Name), moduleWords(foreign))
+}
+
+// moduleWords is a name of a module without what separates its words, which
+// folders, files and people write differently.
+func moduleWords(name string) string {
+	name = strings.ToLower(name)
+	for _, word := range []string{"nginx", "ngx", "http", "module", "filter", "-", "_"} {
+		name = strings.ReplaceAll(name, word, "")
+	}
+	return name
+}
+
+// isOwnModule says whether nginx has a module of that name, which may be built as
+// a file.
+func isOwnModule(name string) bool {
+	return slices.ContainsFunc(knownDirectives(), func(c *Command) bool { return c.module == name }) ||
+		slices.ContainsFunc(modules(), func(m Module) bool { return m.Name == name })
+}
+
+// isFamily is about the files that hold many modules.
+func isFamily(name string) bool { return name == "ngx_stream_module" || name == "ngx_mail_module" }
