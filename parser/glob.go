@@ -33,6 +33,36 @@ func glob(pattern string) ([]string, error) {
 	return found, nil
 }
 
+// Among lists those of some files' names that a pattern matches, as it would in
+// their folders.
+func Among(pattern string, names []string) []string {
+	parts := strings.Split(pattern, "/")
+	var found []string
+	for _, name := range names {
+		i := 0
+		for part := range strings.SplitSeq(name, "/") {
+			if i == len(parts) || !matchPart(parts[i], part) {
+				i = -1
+				break
+			}
+			i++
+		}
+		if i == len(parts) {
+			found = append(found, name)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// matchPart matches a name against one part of a pattern, which may be a name.
+func matchPart(pattern, name string) bool {
+	if magic(pattern) {
+		return fnmatch(pattern, name)
+	}
+	return unescape(pattern) == name
+}
+
 // step appends what one part of a pattern gives below base, which is "" or
 // ends with a slash. dir tells that a slash follows.
 func step(to []string, base, part string, dir bool) []string {

@@ -255,3 +255,15 @@ func TestGlob(t *testing.T) {
 		t.Error("many stars")
 	}
 }
+
+func TestAmong(t *testing.T) {
+	names := []string{"/e/sites/b.conf", "/e/sites/a.conf", "/e/sites/.hidden.conf", "/e/sites/sub/c.conf", "/e/x[1].conf", "/e/nginx.conf"}
+	for pattern, want := range map[string]string{
+		"/e/sites/*.conf": "/e/sites/a.conf /e/sites/b.conf", "/e/*/[!b].conf": "/e/sites/a.conf", "/e/*/*/*": "/e/sites/sub/c.conf",
+		`/e/x\[1].conf`: "/e/x[1].conf", "/e/*": "/e/nginx.conf /e/x[1].conf", "/none/*": "", "/e/sites/a.conf/*": "",
+	} {
+		if got := strings.Join(Among(pattern, names), " "); got != want {
+			t.Errorf("%s: %q, want %q", pattern, got, want)
+		}
+	}
+}

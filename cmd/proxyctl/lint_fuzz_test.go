@@ -41,6 +41,7 @@ func FuzzTools(f *testing.F) {
 			}
 		}
 		proxy.Usage(wrapped)
+		proxy.Modules(wrapped, []string{"x"})
 		if d := proxy.Compare(wrapped, wrapped); len(d) > 0 {
 			t.Fatalf("%q differs from itself: %+v", text, d)
 		}

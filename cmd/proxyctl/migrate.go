@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,11 +28,16 @@ func migrateCommand() *cobra.Command {
 func migrateCheckCommand() *cobra.Command {
 	format, html, program := "text", "", ""
 	cmd := &cobra.Command{
-		Use:   "check [FILE | FOLDER]",
+		Use:   "check [FILE | FOLDER | -]",
 		Short: "Report how a configuration of nginx would be served",
 		Long: "Reads the configuration of the nginx on this machine, or the one given, and tells for each\n" +
 			"directive whether it is served exactly as nginx does, differs (and how), has no effect\n" +
 			"here, or is missing. Missing protection is an error. Nothing is changed or started.\n\n" +
+			"An nginx on another machine or in a container tells what it reads, and what it is built\n" +
+			"with, by itself:\n\n" +
+			"    ssh HOST nginx -TV 2>&1 | proxyctl migrate check -\n" +
+			"    docker exec NAME nginx -TV 2>&1 | proxyctl migrate check -\n\n" +
+			"A file with what \"nginx -T\" has printed can be named, too.\n\n" +
 			"Exit status: 0 when the configuration can be served as it is, 1 when not, 2 for a wrong\n" +
 			"command line or when there is no configuration.",
 		Args: cobra.MaximumNArgs(1),
@@ -43,6 +49,9 @@ func migrateCheckCommand() *cobra.Command {
 			name := found.Conf
 			if len(args) > 0 {
 				name = args[0]
+			}
+			if name == "" && found.contained != 0 {
+				return fmt.Errorf("the nginx that runs here (process %d) has files of its own, as in a container; have it tell them: docker exec NAME nginx -TV 2>&1 | proxyctl migrate check -", found.contained)
 			}
 			if name == "" {
 				return errors.New("no nginx and no configuration found; name the file or its folder")
@@ -102,6 +111,8 @@ type migration struct {
 	Ready      bool                 `json:"ready"`   // it can be served as it is
 	Uses       int                  `json:"uses"`    // statements
 	Covered    int                  `json:"covered"` // of these, served or without effect
+	Files      []string             `json:"files"`   // of the configuration, as they are read
+	Modules    []proxy.ModuleUse    `json:"modules"` // loaded, or of others and built in
 	Directives []proxy.DirectiveUse `json:"directives"`
 	Errors     []finding            `json:"errors"`
 	Notes      []finding            `json:"notes"` // lints, and what newer versions do otherwise
@@ -121,18 +132,14 @@ func checkMigration(name string, nginx installedNginx, stdin io.Reader) (*migrat
 	if err != nil {
 		return nil, err
 	}
-	v := validation{nginxVersion: nginx.Version}
-	r := &migration{Version: 1, Directives: []proxy.DirectiveUse{}, Nginx: nginx, File: strings.Join(names, ", ")}
+	r := &migration{Version: 1, Files: []string{}, Modules: []proxy.ModuleUse{}, Directives: []proxy.DirectiveUse{}, Errors: []finding{}, Notes: []finding{}, Nginx: nginx, File: strings.Join(names, ", ")}
 	for _, n := range names {
-		p, err := v.process(n, stdin)
-		if err != nil {
+		if err := r.read(n, stdin); err != nil {
 			return nil, err
 		}
-		file := p.parse()
-		_, diags := p.load(file)
-		all := proxy.Lint(file, diags, proxy.LintOptions{Version: v.nginxVersion, ConfDir: p.options.ConfDir})
-		r.Directives = append(r.Directives, proxy.Usage(file)...)
-		r.sort(all)
+	}
+	if name == nginx.Conf {
+		r.askNginx()
 	}
 	for _, d := range r.Directives {
 		r.Uses += d.Count
@@ -144,10 +151,101 @@ func checkMigration(name string, nginx installedNginx, stdin io.Reader) (*migrat
 	return r, nil
 }
 
+// read looks at one file, or at those of a dump.
+func (r *migration) read(name string, stdin io.Reader) error {
+	d, rest, err := openDump(name, stdin)
+	if err != nil {
+		return err
+	}
+	if d != nil {
+		name, rest = d.names[0], nil
+		r.File = name
+		r.Nginx = readVersion(d.said)
+		r.Nginx.Conf, r.Nginx.Prefix = name, ""
+	}
+	v := validation{nginxVersion: r.Nginx.Version, offline: d != nil}
+	p, err := v.process(name, rest)
+	if err != nil {
+		return err
+	}
+	if p.dump = d; d != nil {
+		p.text = d.texts[name]
+	}
+	file := p.parse()
+	_, diags := p.load(file)
+	diags = proxy.Lint(file, diags, proxy.LintOptions{Version: v.nginxVersion, ConfDir: p.options.ConfDir, Offline: v.offline})
+	if d != nil {
+		diags = d.leaveOut(diags)
+	}
+	r.Files = append(r.Files, filesOf(file)...)
+	r.Modules = append(r.Modules, proxy.Modules(file, r.Nginx.ThirdParty)...)
+	r.Directives = append(r.Directives, proxy.Usage(file)...)
+	r.sort(diags)
+	return nil
+}
+
+// filesOf lists what a configuration was read from, each once.
+func filesOf(file *parser.File) []string {
+	var out []string
+	var walk func(f *parser.File)
+	var block func(b *parser.Block)
+	walk = func(f *parser.File) {
+		if !slices.Contains(out, f.Source.Name) {
+			out = append(out, f.Source.Name)
+		}
+		block(f.Body)
+	}
+	block = func(b *parser.Block) {
+		for _, d := range b.Items {
+			for _, f := range d.Files {
+				walk(f)
+			}
+			if d.Block != nil {
+				block(d.Block)
+			}
+		}
+	}
+	walk(file)
+	return out
+}
+
+// askNginx holds what was read against what nginx itself reads, and against what
+// it has read before it serves.
+func (r *migration) askNginx() {
+	test, d := r.Nginx.test()
+	r.Nginx.Test = test
+	note := func(hint, format string, a ...any) {
+		r.Notes = append(r.Notes, finding{Severity: parser.Warning.String(), Message: fmt.Sprintf(format, a...), Hint: hint})
+	}
+	switch {
+	case test == nil, !test.OK && len(r.Mistakes()) > 0:
+	case !test.OK:
+		note("what runs was read before; it would not start anew", "nginx itself refuses these files: %s", test.Said)
+	default:
+		for _, name := range d.names {
+			if !slices.Contains(r.Files, name) {
+				note("", "nginx reads %s, this program does not", name)
+			}
+		}
+		for _, name := range r.Files {
+			if _, known := d.texts[name]; !known {
+				note("", "nginx does not read %s, this program does", name)
+			}
+		}
+	}
+	if r.Nginx.Since == nil {
+		return
+	}
+	for _, name := range r.Files {
+		if info, err := os.Stat(name); err == nil && info.ModTime().After(r.Nginx.Since.Add(time.Second)) {
+			note("nginx -t && nginx -s reload, then check again", "%s was changed after nginx has read it (%s): what runs may be another configuration", name, r.Nginx.Since.Format(time.DateTime))
+		}
+	}
+}
+
 // sort divides what was found into what keeps the file from being served and
 // the rest. Missing directives are in the table already.
 func (r *migration) sort(diags []*parser.Diagnostic) {
-	r.Errors, r.Notes = append([]finding{}, r.Errors...), append([]finding{}, r.Notes...)
 	for _, d := range diags {
 		f := finding{Code: d.Code, Severity: d.Severity.String(), Message: d.Message, Hint: d.Hint}
 		if at := placeOf(d); !at.IsZero() {
@@ -212,11 +310,22 @@ func (r *migration) Unguarded() []proxy.DirectiveUse {
 
 // Mistakes are the errors that are no missing directives.
 func (r *migration) Mistakes() []findingAt {
-	return grouped(slices.DeleteFunc(slices.Clone(r.Errors), func(f finding) bool { return f.Code == "U001" || f.Code == "Y005" }))
+	return grouped(slices.DeleteFunc(slices.Clone(r.Errors), func(f finding) bool {
+		return f.Code == "Y005" || f.Code == "U001" && (strings.HasPrefix(f.Message, "directive ") || strings.HasPrefix(f.Message, "module "))
+	}))
 }
 
-// Grouped are the notes, each once.
-func (r *migration) Grouped() []findingAt { return grouped(r.Notes) }
+// Grouped are the notes, each once, but for those about versions.
+func (r *migration) Grouped() []findingAt {
+	return grouped(slices.DeleteFunc(slices.Clone(r.Notes), finding.aboutVersion))
+}
+
+// Changes are the notes about what newer versions of nginx do otherwise.
+func (r *migration) Changes() []findingAt {
+	return grouped(slices.DeleteFunc(slices.Clone(r.Notes), func(f finding) bool { return !f.aboutVersion() }))
+}
+
+func (f finding) aboutVersion() bool { return strings.HasPrefix(f.Code, "V") }
 
 // findingAt is a finding with the number of places that it was made at.
 type findingAt struct {

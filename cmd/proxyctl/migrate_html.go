@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
+	"strings"
 
 	"proxyctl/proxy"
 )
@@ -16,13 +18,29 @@ var migrationPage string
 
 func writeMigrationHTML(w io.Writer, r *migration) error {
 	page, err := template.New("migrate").Funcs(template.FuncMap{
-		"byReason": byReason, "place": relativePlace, "others": otherPlaces,
+		"byReason": byReason, "place": relativePlace, "others": otherPlaces, "count": plural, "module": moduleText,
+		"rule": ruleOf, "paragraphs": func(text string) []string { return strings.Split(text, "\n\n") },
+		"tone": func(severity string) string {
+			return map[string]string{"error": "bad-text", "warning": "warn-text"}[severity]
+		},
 	}).Parse(migrationPage)
 	if err != nil {
 		return err
 	}
 	return page.Execute(w, r)
 }
+
+// ruleOf finds a rule by its id; nil for none.
+func ruleOf(id string) *proxy.Rule {
+	rules := proxy.Rules()
+	if i := slices.IndexFunc(rules, func(r proxy.Rule) bool { return r.ID == id }); i >= 0 {
+		return &rules[i]
+	}
+	return nil
+}
+
+// Current is the version of nginx that this server is like.
+func (r *migration) Current() string { return nginxVersion }
 
 // part is a stretch of the bar.
 type part struct {

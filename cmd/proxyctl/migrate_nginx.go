@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // installedNginx is what "nginx -V" says.
@@ -20,8 +22,22 @@ type installedNginx struct {
 	Prefix  string   `json:"prefix,omitempty"`
 	Modules []string `json:"modules,omitempty"` // added to those that nginx builds by default
 	Without []string `json:"without,omitempty"` // of those, the ones that were left out
+	// ThirdParty are those of Modules that are not nginx's own.
+	ThirdParty []string   `json:"thirdParty,omitempty"`
+	Test       *nginxTest `json:"test,omitempty"`
+	Since      *time.Time `json:"since,omitempty"` // when it has read its configuration
 
-	confArgument string // --conf-path as given, or the default below the prefix
+	confArgument string   // --conf-path as given, or the default below the prefix
+	master       int      // its process, if it runs
+	options      []string // what its command line says about its configuration
+	contained    int      // the process of one that runs and cannot be asked from here
+}
+
+// nginxTest is what "nginx -T" says.
+type nginxTest struct {
+	OK    bool     `json:"ok"`
+	Said  string   `json:"said,omitempty"`  // why not
+	Files []string `json:"files,omitempty"` // what it reads
 }
 
 // findNginx asks the nginx that runs on this machine, or else the one that is
@@ -57,6 +73,39 @@ func askNginx(program string) installedNginx {
 	return n
 }
 
+// timeToTest bounds what "nginx -T" may take: it opens files and asks for names.
+const timeToTest = 30 * time.Second
+
+// test has nginx read its configuration anew; nil when it cannot be asked, as for
+// who may not read what it reads.
+func (n *installedNginx) test() (*nginxTest, *dump) {
+	if n.Program == "" || n.Conf == "" {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeToTest)
+	defer cancel()
+	options := n.options
+	if options == nil {
+		options = []string{"-c", n.Conf}
+	}
+	cmd := exec.CommandContext(ctx, n.Program, append([]string{"-T"}, options...)...) // #nosec G204 -- the user's own nginx
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		text := oneLine(lastLines(said.String()))
+		if text == "" || strings.Contains(text, "(13: ") || strings.Contains(text, "(1: ") {
+			return nil, nil
+		}
+		return &nginxTest{Said: text}, nil
+	}
+	d, ok, err := readDump(out)
+	if err != nil || !ok {
+		return nil, nil
+	}
+	return &nginxTest{OK: true, Files: d.names}, d
+}
+
 // runningNginx looks for the oldest master process of nginx, and for the
 // configuration that its command line names.
 func runningNginx(proc string) installedNginx {
@@ -68,11 +117,16 @@ func runningNginx(proc string) installedNginx {
 		}
 	}
 	slices.Sort(pids)
+	contained := 0
 	for _, pid := range pids {
 		dir := filepath.Join(proc, strconv.Itoa(pid))
 		title, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		command, ok := bytes.CutPrefix(bytes.ReplaceAll(title, []byte{0}, []byte{' '}), []byte("nginx: master process "))
 		if !ok {
+			continue
+		}
+		if !sameRoot(proc, dir) {
+			contained = pid
 			continue
 		}
 		program, err := os.Readlink(filepath.Join(dir, "exe"))
@@ -84,6 +138,7 @@ func runningNginx(proc string) installedNginx {
 		if n.Program == "" {
 			continue
 		}
+		n.master, n.options, n.Since = pid, optionsOf(strings.TrimSpace(string(command))), readingTime(proc, pid)
 		prefix, conf := commandLineFiles(strings.Fields(string(command)))
 		if prefix != "" {
 			n.Prefix = prefix
@@ -96,7 +151,59 @@ func runningNginx(proc string) installedNginx {
 		}
 		return n
 	}
-	return installedNginx{}
+	return installedNginx{contained: contained}
+}
+
+// sameRoot says that a process sees the file system that we see; it may also be
+// that this cannot be known.
+func sameRoot(proc, dir string) bool {
+	theirs, err := os.Stat(filepath.Join(dir, "root"))
+	if err != nil {
+		return true
+	}
+	ours, err := os.Stat(filepath.Join(proc, "self", "root"))
+	return err != nil || os.SameFile(ours, theirs)
+}
+
+// optionsOf gives the options of a command line that tell which configuration is
+// read. The title of a process has lost its quotes: what -g says ends where the
+// next option begins.
+func optionsOf(command string) []string {
+	prefix, conf := commandLineFiles(strings.Fields(command))
+	var out []string
+	for _, o := range [][2]string{{"-p", prefix}, {"-c", conf}, {"-g", directivesOf(" " + command)}} {
+		if o[1] != "" {
+			out = append(out, o[0], o[1])
+		}
+	}
+	return out
+}
+
+// readingTime is when a master has last read its configuration: its oldest worker
+// that is not about to end was started right then.
+func readingTime(proc string, master int) *time.Time {
+	stats, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
+	var oldest uint64
+	for _, name := range stats {
+		title, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		text, _ := os.ReadFile(name) // #nosec G304 -- below /proc
+		f := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+		if len(f) < 20 || string(f[1]) != strconv.Itoa(master) || !bytes.HasPrefix(title, []byte("nginx: worker process")) || bytes.Contains(title, []byte("shutting down")) {
+			continue
+		}
+		if began, err := strconv.ParseUint(string(f[19]), 10, 64); err == nil && (oldest == 0 || began < oldest) {
+			oldest = began
+		}
+	}
+	text, _ := os.ReadFile(filepath.Join(proc, "stat"))
+	boot := regexp.MustCompile(`(?m)^btime (\d+)$`).FindSubmatch(text)
+	if oldest == 0 || boot == nil {
+		return nil
+	}
+	seconds, _ := strconv.ParseInt(string(boot[1]), 10, 64)
+	const ticks = 100                                                               // of a second, on Linux always (USER_HZ)
+	since := time.Unix(seconds, 0).Add(time.Duration(oldest) * time.Second / ticks) // #nosec G115 -- a machine's age
+	return &since
 }
 
 // trusted reports whether a process or file belongs to us or to root. Anybody
@@ -154,6 +261,9 @@ func readVersion(text string) installedNginx {
 		name := m[2]
 		if m[1] != "" {
 			name = filepath.Base(strings.TrimRight(m[1], "/"))
+			if !slices.Contains(n.ThirdParty, name) {
+				n.ThirdParty = append(n.ThirdParty, name)
+			}
 		}
 		if !slices.Contains(n.Modules, name) {
 			n.Modules = append(n.Modules, name)

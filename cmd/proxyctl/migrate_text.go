@@ -42,7 +42,9 @@ func writeMigration(w io.Writer, r *migration, o parser.TextOptions) {
 	t.findings("Mistakes", tintBad, r.Mistakes())
 	t.directives("Served, with a difference", tintNote, r.With(proxy.OutcomeDiffers))
 	t.directives("Without effect here", tintHead, r.With(proxy.OutcomeNoEffect))
+	t.findings("Changed since nginx "+r.Nginx.Version, tintNote, r.Changes())
 	t.findings("Worth a look (proxyctl explain ID says more)", tintNote, r.Grouped())
+	t.modules(r)
 	if r.Ready {
 		fmt.Fprintln(t, t.tint(tintGood, "This configuration can be served as it is."))
 	} else {
@@ -53,10 +55,11 @@ func writeMigration(w io.Writer, r *migration, o parser.TextOptions) {
 func (t *migrationText) head(r *migration) {
 	fmt.Fprintln(t, t.tint(tintHead, oneLine(r.File)))
 	if r.Nginx.Version != "" {
-		fmt.Fprintf(t, "written for nginx %s (%s)\n", r.Nginx.Version, r.Nginx.Program)
-	}
-	if len(r.Nginx.Modules) > 0 {
-		t.paragraph("built with "+strings.Join(r.Nginx.Modules, ", "), 0)
+		program := ""
+		if r.Nginx.Program != "" {
+			program = " (" + r.Nginx.Program + ")"
+		}
+		fmt.Fprintf(t, "written for nginx %s%s, %s\n", r.Nginx.Version, oneLine(program), plural(len(r.Files), "file"))
 	}
 	parts := []string{fmt.Sprintf("%d%% served exactly", r.Share(proxy.OutcomeExact))}
 	for _, of := range [][2]string{
@@ -70,6 +73,55 @@ func (t *migrationText) head(r *migration) {
 		}
 	}
 	fmt.Fprintf(t, "\n%s: %s\n\n", plural(r.Uses, "statement"), strings.Join(parts, ", "))
+}
+
+func (t *migrationText) modules(r *migration) {
+	own := r.Nginx.Own()
+	if len(own)+len(r.Modules) == 0 {
+		return
+	}
+	fmt.Fprintln(t, t.tint(tintHead, "Modules"))
+	for _, m := range r.Modules {
+		fmt.Fprintln(t, "  "+oneLine(m.Name))
+		t.paragraph(moduleText(m), 6)
+	}
+	if len(own) > 0 {
+		t.paragraph("this nginx is built with "+strings.Join(own, ", "), 2)
+	}
+	fmt.Fprintln(t)
+}
+
+// Own lists the modules that are nginx's.
+func (n *installedNginx) Own() []string {
+	return slices.DeleteFunc(slices.Clone(n.Modules), func(name string) bool { return slices.Contains(n.ThirdParty, name) })
+}
+
+// moduleText says what a module means to a configuration.
+func moduleText(m proxy.ModuleUse) string {
+	from := "a module that nginx is built with, and not nginx's own"
+	switch {
+	case m.Own:
+		from = "a module of nginx, loaded in " + relativePlace(m.Place)
+	case m.Place != "":
+		from = "a module that is not nginx's own, loaded in " + relativePlace(m.Place)
+	}
+	switch {
+	case m.Uses == 0 && m.Own:
+		return from + "; none of its directives is used"
+	case m.Uses == 0:
+		return from + "; no directive of it is known to be used"
+	}
+	return fmt.Sprintf("%s; used %s: %s", from, times(m.Uses), strings.Join(m.Directives, ", "))
+}
+
+func times(n int) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
+		return "twice"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // directives writes a list of them, with how often and where they stand.
@@ -128,7 +180,9 @@ func (t *migrationText) findings(title, color string, list []findingAt) {
 	}
 	fmt.Fprintln(t, t.tint(color, title))
 	for _, f := range list {
-		fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf("  %-5s %s %s", f.Code, oneLine(relativePlace(f.Place)), otherPlaces(f.Times)), " "))
+		if head := strings.TrimRight(fmt.Sprintf("  %-5s %s %s", f.Code, oneLine(relativePlace(f.Place)), otherPlaces(f.Times)), " "); head != "" {
+			fmt.Fprintln(t, head)
+		}
 		t.paragraph(f.Message, 8)
 		if f.Hint != "" {
 			t.paragraph(f.Hint, 8)

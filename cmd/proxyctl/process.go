@@ -34,6 +34,7 @@ type settings struct {
 	site        bool   // the file may be a bare site
 	within      string // the block it belongs into: main, http or server; "" to find out
 	text        []byte // the configuration when it comes from standard input
+	dump        *dump  // its files when they come from "nginx -T"; nil for the disk
 	local       *localMode
 	out         io.Writer // where a site that is served says where to look; nil for nowhere
 }
@@ -78,6 +79,9 @@ func newProcess(s settings, stderr io.Writer) *process {
 // parse reads the configuration file and, before it, the directives of -g.
 func (p *process) parse() *parser.File {
 	o := parser.Options{Dir: filepath.Dir(p.conf), Missing: p.certbotFile}
+	if p.dump != nil {
+		o.ReadFile, o.Glob, o.Missing = p.dump.read, p.dump.glob, nil
+	}
 	var file *parser.File
 	if p.text != nil {
 		file = parser.Parse(&parser.Source{Name: p.conf, Text: p.text}, o)
