@@ -12,7 +12,7 @@ import (
 func ConfigureArguments() string {
 	var names []string
 	for _, m := range modules() {
-		names = append(names, m.Name)
+		names = append(names, m.Name, m.Stream)
 	}
 	has := func(option string) bool {
 		name := "ngx_" + strings.TrimSuffix(option, "_module")
@@ -42,6 +42,7 @@ func onRequest() []string {
 		"http_sub_module", "http_dav_module", "http_gunzip_module", "http_gzip_static_module",
 		"http_auth_request_module", "http_random_index_module", "http_secure_link_module", "http_slice_module",
 		"http_stub_status_module",
+		"stream", "stream_ssl_module", "stream_realip_module", "stream_geoip_module", "stream_ssl_preread_module",
 	}
 }
 
@@ -57,5 +58,9 @@ func byDefault() []string {
 		"http_upstream_ip_hash_module", "http_upstream_least_conn_module", "http_upstream_least_time_module",
 		"http_upstream_random_module", "http_upstream_keepalive_module", "http_upstream_zone_module",
 		"http_upstream_sticky_module",
+		"stream_limit_conn_module", "stream_access_module", "stream_geo_module", "stream_map_module",
+		"stream_split_clients_module", "stream_return_module", "stream_pass_module", "stream_set_module",
+		"stream_upstream_hash_module", "stream_upstream_least_conn_module", "stream_upstream_least_time_module",
+		"stream_upstream_random_module", "stream_upstream_zone_module",
 	}
 }

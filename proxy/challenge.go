@@ -58,6 +58,9 @@ func isChallenge(conn *tls.Conn) bool {
 func (t *Table) challengePorts() ChallengePorts {
 	var p ChallengePorts
 	for _, s := range t.sockets {
+		if s.fallback.stream {
+			continue
+		}
 		if s.network == "unix" {
 			continue
 		}

@@ -271,7 +271,11 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	if r.closing.Load() {
 		c.life.end(false)
 	}
-	if c.endpoint.options.proxyProtocol && !c.readForwarded(s) {
+	if c.endpoint.stream {
+		c.serveSession(s)
+		return
+	}
+	if c.endpoint.options.proxyProtocol && c.readForwarded(s) != OK {
 		_ = s.Close()
 		return
 	}

@@ -36,6 +36,9 @@ const (
 	inAnywhere = 1<<iota - 1
 	// inHTTPLevels is where most directives of the http core may stand.
 	inHTTPLevels = InHTTP | InServer | InLocation
+	// inStreamLevels is where most directives of the stream block may stand.
+	inStreamLevels = InStream | InStreamServer
+	inStreamAny    = inStreamLevels | InStreamUpstream
 )
 
 var contextNames = [...]string{
@@ -142,10 +145,15 @@ type Command struct {
 // Module is one nginx module: its rows, its variables, and where it takes part
 // in serving a request.
 type Module struct {
-	Name      string // nginx's name, "ngx_http_core_module"
+	Name string // nginx's name, "ngx_http_core_module"
+	// Stream is its name in the stream block, when the module serves both
+	// blocks: nginx has it twice. Rows whose contexts are of both belong to both.
+	Stream    string
 	Commands  []Command
 	Variables []Variable
-	// Init sets the defaults of the http level.
+	// StreamVariables are what it defines in the stream block.
+	StreamVariables []Variable
+	// Init sets the defaults of the http level, and of the stream level.
 	Init func(c *Conf)
 	// Finish ends a level (http, server, location, if, limit_except) once its
 	// own directives have been laid over the inherited ones: derived values,
@@ -168,9 +176,31 @@ func Commands() []*Command {
 	var out []*Command
 	for _, m := range modules() {
 		for i := range m.Commands {
-			m.Commands[i].module = m.Name
-			out = append(out, &m.Commands[i])
+			out = append(out, m.rows(&m.Commands[i])...)
 		}
 	}
 	return append(out, unsupported(out)...)
+}
+
+// rows gives the row its module, twice when it is one of both blocks.
+func (m *Module) rows(c *Command) []*Command {
+	c.module = m.Name
+	if m.Stream == "" || c.In&inStreamAny == 0 {
+		return []*Command{c}
+	}
+	other := *c
+	other.module, other.In = m.Stream, c.In&inStreamAny
+	if c.In &^= inStreamAny; c.In == 0 {
+		return []*Command{&other}
+	}
+	return []*Command{c, &other}
+}
+
+// serves says whether the module takes part in what a context is about.
+func (m *Module) serves(in Context) bool {
+	both := m.Stream != ""
+	if in&inStreamAny != 0 {
+		return both || strings.HasPrefix(m.Name, "ngx_stream_")
+	}
+	return both || !strings.HasPrefix(m.Name, "ngx_stream_")
 }

@@ -14,16 +14,14 @@ import (
 // instead of stopping at the first; what nginx would have said first is the
 // first of the sorted list.
 type compiler struct {
-	opts     *Options
-	commands map[string][]*Command
-	modules  []Module
-	table    *Table
-	vars     *variables
-	problems []problem
-	errors   int
-	blocks   int
-	// endpoints are the addresses of all listen directives read so far.
-	endpoints   map[string]*endpoint
+	opts        *Options
+	commands    map[string][]*Command
+	modules     []Module
+	table       *Table
+	names       *names // of the block that is being compiled
+	problems    []problem
+	errors      int
+	blocks      int
 	now         *parser.Directive // whose setter runs
 	expressions map[patternKey]*pcre.Regexp
 	// suites are the cipher strings read so far: servers mostly say the same.
@@ -91,16 +89,16 @@ func Load(file *parser.File, o *Options) (*Table, []*parser.Diagnostic) {
 }
 
 func newCompiler(o *Options) *compiler {
-	c := &compiler{opts: o, modules: modules(), table: newTable(o), vars: newVariables(), expressions: map[patternKey]*pcre.Regexp{}}
+	c := &compiler{opts: o, modules: modules(), table: newTable(o), expressions: map[patternKey]*pcre.Regexp{}}
 	c.commands = make(map[string][]*Command, 1024)
 	for _, cmd := range Commands() {
 		c.commands[cmd.Name] = append(c.commands[cmd.Name], cmd)
 	}
 	for _, m := range c.modules {
-		for i := range m.Variables {
-			c.vars.define(&m.Variables[i])
-		}
+		c.table.http.vars.defineAll(m.Variables)
+		c.table.stream.vars.defineAll(m.StreamVariables)
 	}
+	c.names = c.table.http
 	return c
 }
 
@@ -123,16 +121,17 @@ func (c *compiler) body(l *Level, b *parser.Block) {
 
 // close finishes the level and compiles the bodies kept for later.
 func (l *Level) close() {
-	if l.Context&(inHTTPLevels|InServerIf|InLocationIf|InLimitExcept) != 0 {
-		for _, m := range l.c.modules {
-			if m.Finish == nil {
+	if l.Context&(inHTTPLevels|InServerIf|InLocationIf|InLimitExcept|inStreamLevels) != 0 {
+		for i := range l.c.modules {
+			m := &l.c.modules[i]
+			if m.Finish == nil || !m.serves(l.Context) {
 				continue
 			}
 			if err := m.Finish(l); err != nil {
 				l.c.report(linking, parser.Error, err, nil, l.end)
 			}
 		}
-		l.Location.link(l.c)
+		l.Location.link(l)
 	}
 	for _, f := range l.later {
 		f()
@@ -144,7 +143,13 @@ func (l *Level) close() {
 func (l *Level) Later(f func()) { l.later = append(l.later, f) }
 
 // AtFinish runs f after the whole configuration has been read without errors.
-func (l *Level) AtFinish(f func()) { l.c.finish = append(l.c.finish, f) }
+func (l *Level) AtFinish(f func()) {
+	names := l.c.names
+	l.c.finish = append(l.c.finish, func() {
+		l.c.names = names
+		f()
+	})
+}
 
 // statements calls each for every statement of a block in reading order,
 // included files expanded.

@@ -49,7 +49,10 @@ type Conf struct {
 	SSL   sslConf
 	ACME  acmeConf
 	HTTP2 http2Conf
-	Own   Own
+
+	Stream      streamConf
+	StreamProxy streamProxyConf
+	Own         Own
 }
 
 // Own is what a level never inherits.
@@ -194,12 +197,15 @@ type patternKey struct {
 func missing(_ *Exchange, s *slot) { s.value, s.state = nil, slotMissing }
 
 // link prepares a finished level for requests.
-func (loc *Location) link(c *compiler) {
+func (loc *Location) link(l *Level) {
 	if loc == nil {
 		return
 	}
-	for i := range c.modules {
-		m := &c.modules[i]
+	for i := range l.c.modules {
+		m := &l.c.modules[i]
+		if !m.serves(l.Context) {
+			continue
+		}
 		if m.Handler != nil {
 			if h := m.Handler(&loc.Conf); h != nil {
 				loc.handlers[m.Phase] = append(loc.handlers[m.Phase], h)

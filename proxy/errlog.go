@@ -284,6 +284,9 @@ func (x *Exchange) Logf(level logLevel, format string, a ...any) {
 
 // describe appends what nginx adds to every message about a request.
 func (x *Exchange) describe(p []byte) []byte {
+	if x.session != nil {
+		return x.session.describe(p, x)
+	}
 	p = x.appendRemoteAddr(append(p, ", client: "...))
 	p = append(append(p, ", server: "...), x.server.Name()...)
 	if len(x.Req.Line) > 0 {

@@ -16,10 +16,12 @@ type Exchange struct {
 
 	client *client
 	stream stream
-	table  *Table
-	server *Server
-	loc    *Location // whose configuration counts now
-	trace  *Trace    // of a request that is explained; else nil
+	// session is what there is instead of a request in the stream block.
+	session *session
+	table   *Table
+	server  *Server
+	loc     *Location // whose configuration counts now
+	trace   *Trace    // of a request that is explained; else nil
 
 	// The URI: decoded and normalized path, and the query without "?".
 	uri, args     []byte
@@ -207,10 +209,11 @@ func newExchange(c *client, s stream, t *Table) *Exchange {
 	x.unparsedValid = true
 	x.extension = -1
 	x.Out.reset()
-	if cap(x.slots) < t.slots {
-		x.slots = make([]slot, t.slots)
+	if slots := max(t.http.vars.slots, t.stream.vars.slots); cap(x.slots) < slots {
+		x.slots = make([]slot, slots)
+	} else {
+		x.slots = x.slots[:slots]
 	}
-	x.slots = x.slots[:t.slots]
 	c.life.begins(t)
 	return x
 }

@@ -107,12 +107,18 @@ func Explain(t *Table, q *Question) (*Explanation, error) {
 // listening finds what listens on an address.
 func (t *Table) listening(to netip.AddrPort) (*endpoint, netip.AddrPort, error) {
 	var known []string
+	sessions := false
 	for _, s := range t.sockets {
 		if s.network == "unix" {
 			continue
 		}
+		same := s.address.Port() == to.Port()
+		if s.fallback.stream {
+			sessions = sessions || same
+			continue
+		}
 		known = append(known, s.address.String())
-		if s.address.Port() != to.Port() {
+		if !same {
 			continue
 		}
 		if a := s.address.Addr(); to.Addr().IsUnspecified() || a == to.Addr() || a.IsUnspecified() && a.Is4() == to.Addr().Is4() {
@@ -122,6 +128,9 @@ func (t *Table) listening(to netip.AddrPort) (*endpoint, netip.AddrPort, error) 
 			}
 			return s.endpoint(local.Addr()), local, nil
 		}
+	}
+	if sessions {
+		return nil, to, fmt.Errorf("port %d belongs to the stream block, which passes bytes on and knows no requests", to.Port())
 	}
 	slices.Sort(known)
 	return nil, to, fmt.Errorf("nothing listens on port %d; the configuration listens on %s", to.Port(), strings.Join(known, ", "))

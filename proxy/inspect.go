@@ -40,7 +40,7 @@ func (t *Table) Sites() []SiteInfo {
 // UpstreamAddresses lists the addresses that requests may be passed to.
 func (t *Table) UpstreamAddresses() []netip.AddrPort {
 	var out []netip.AddrPort
-	for _, g := range t.groups {
+	for _, g := range t.allGroups() {
 		for _, address := range g.addresses() {
 			if a, err := netip.ParseAddrPort(address); err == nil && !slices.Contains(out, a) {
 				out = append(out, a)

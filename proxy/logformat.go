@@ -60,7 +60,7 @@ func (f *logFormat) compile(c *compiler, a parser.Arg) error {
 		if err != nil {
 			return err
 		}
-		if special := logSpecial(name); special != nil {
+		if special := logSpecial(name); special != nil && !c.names.stream { // there it has none of its own
 			f.steps = append(f.steps, logStep{special: special})
 		} else {
 			f.steps = append(f.steps, logStep{v: c.use(name)})

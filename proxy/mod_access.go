@@ -10,9 +10,9 @@ import (
 // rule that matches decides.
 
 func accessModule() Module {
-	const in = inHTTPLevels | InLimitExcept
+	const in = inHTTPLevels | InLimitExcept | inStreamLevels
 	return Module{
-		Name: "ngx_http_access_module",
+		Name: "ngx_http_access_module", Stream: "ngx_stream_access_module",
 		Commands: []Command{
 			{Name: "allow", In: in, Args: "1", Repeat: true, Syntax: "address | CIDR | unix: | all", Doc: "Allows access from a network.", Set: setAccess},
 			{Name: "deny", In: in, Args: "1", Repeat: true, Syntax: "address | CIDR | unix: | all", Doc: "Denies access from a network.", Set: setAccess},

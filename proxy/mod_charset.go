@@ -66,7 +66,7 @@ func setCharset(field func(*Conf) *charsetName, mayBeOff bool) func(*Level, *par
 			if name == "" {
 				return sayAt(d.Args[0], "", "", `invalid variable name "$"`)
 			}
-			n.v = l.c.vars.use(name)
+			n.v = l.c.names.vars.use(name)
 			return nil
 		}
 		n.name = l.Conf.Charset.maps.spelling(name)

@@ -134,13 +134,16 @@ func initCore(c *Conf) {
 
 func coreModule() Module {
 	return Module{
-		Name: "ngx_http_core_module", Commands: coreCommands(), Variables: coreVariables(),
+		Name: "ngx_http_core_module", Stream: "ngx_stream_core_module", Commands: coreCommands(), Variables: coreVariables(),
 		Init: initCore, Finish: finishCore,
 	}
 }
 
 func finishCore(l *Level) error {
 	c := &l.Conf.Core
+	if l.Context&inStreamAny != 0 {
+		return nil
+	}
 	if c.LargeBuffers.Size < c.connectionPool {
 		return say("the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"")
 	}
@@ -156,7 +159,7 @@ func coreCommands() []Command {
 	rows := []Command{
 		{Name: "server", In: InHTTP, Args: "0", Block: true, Repeat: true, Doc: "Sets the configuration of a virtual server.", Set: setServer},
 		{Name: "listen", In: InServer, Args: "1+", Repeat: true, Syntax: "address[:port] | port | unix:path [default_server] [ssl] [parameter=value ...]", Default: "*:80 | *:8000", Differs: "a PROXY header with a wrong checksum, an unknown command or text in the place of an address ends the connection", DiffersIn: hasWord("proxy_protocol"), Doc: "Sets an address on which the server accepts requests.", Set: setListen},
-		{Name: "server_name", In: InServer, Args: "1+", Repeat: true, Syntax: "name ...", Default: `""`, Doc: "Sets the names of the virtual server.", Set: setServerName},
+		{Name: "server_name", In: InServer | InStreamServer, Args: "1+", Repeat: true, Syntax: "name ...", Default: `""`, Doc: "Sets the names of the virtual server.", Set: setServerName},
 		{Name: "location", In: InServer | InLocation, Args: "1,2", Block: true, Repeat: true, Syntax: "[ = | ~ | ~* | ^~ ] uri", Doc: "Sets configuration depending on the request URI.", Set: setLocation},
 		{Name: "limit_except", In: InLocation, Args: "1+", Block: true, Syntax: "method ...", Doc: "Limits the methods allowed inside a location.", Set: setLimitExcept},
 		{Name: "internal", In: InLocation, Args: "0", Repeat: true, Doc: "Lets a location be reached by internal requests only.", Set: func(l *Level, _ *parser.Directive) error {
@@ -182,7 +185,7 @@ func coreCommands() []Command {
 		Predicates(Command{Name: "early_hints", In: inHTTPLevels, Doc: "Passes early hints of servers on to clients, when any of the strings is true."}, func(c *Conf) *List[*Value] { return &c.Core.EarlyHints }),
 		Predicates(Command{Name: "client_body_early_read", In: InHTTP | InServer, Doc: "Reads the request body before anything else is done, when any of the strings is true."}, func(c *Conf) *List[*Value] { return &c.Core.EarlyRead }),
 		Time(Command{Name: "auth_delay", In: inHTTPLevels, Default: "0", Doc: "Delays answers of 401."}, func(c *Conf) *time.Duration { return &c.Core.AuthDelay }),
-		{Name: "error_log", In: inHTTPLevels, Args: "1+", Repeat: true, Syntax: "file [level]", Differs: "there are no debugging messages: debug says as much as info", DiffersIn: hasWord("debug", "debug_="), Doc: "Sets the error log.", Set: setErrorLog},
+		{Name: "error_log", In: inHTTPLevels | inStreamLevels, Args: "1+", Repeat: true, Syntax: "file [level]", Differs: "there are no debugging messages: debug says as much as info", DiffersIn: hasWord("debug", "debug_="), Doc: "Sets the error log.", Set: setErrorLog},
 
 		Time(Command{Name: "client_header_timeout", In: InHTTP | InServer, Default: "60s", Doc: "Sets how long a request head may take."}, func(c *Conf) *time.Duration { return &c.Core.HeaderTimeout }),
 		Size(Command{Name: "client_header_buffer_size", In: InHTTP | InServer, Default: "1k", Doc: "Sets the size of the first buffer for a request head."}, func(c *Conf) *int64 { return &c.Core.HeaderBuffer }),
@@ -197,7 +200,7 @@ func coreCommands() []Command {
 		Enum(Command{Name: "client_body_in_file_only", In: inHTTPLevels, Default: "off", Doc: "Saves request bodies in files."}, []string{"off", "on", "clean"}, func(c *Conf) *int { return &c.Core.BodyInFile }),
 		Time(Command{Name: "send_timeout", In: inHTTPLevels, Default: "60s", Doc: "Sets the time between two writes to the client."}, func(c *Conf) *time.Duration { return &c.Core.SendTimeout }),
 		Flag(Command{Name: "reset_timedout_connection", In: inHTTPLevels, Default: "off", Doc: "Resets connections that timed out."}, func(c *Conf) *bool { return &c.Core.ResetTimedOut }),
-		Flag(Command{Name: "tcp_nodelay", In: inHTTPLevels, Default: "on", Doc: "Sends small pieces at once."}, func(c *Conf) *bool { return &c.Core.TCPNoDelay }),
+		Flag(Command{Name: "tcp_nodelay", In: inHTTPLevels | inStreamLevels, Default: "on", Doc: "Sends small pieces at once."}, func(c *Conf) *bool { return &c.Core.TCPNoDelay }),
 		Enum(Command{Name: "lingering_close", In: inHTTPLevels, Default: "on", Doc: "Controls how connections with unread data are closed."}, []string{"off", "on", "always"}, func(c *Conf) *int { return &c.Core.LingeringClose }),
 		Time(Command{Name: "lingering_time", In: inHTTPLevels, Default: "30s", Doc: "Sets how long unread data is discarded."}, func(c *Conf) *time.Duration { return &c.Core.LingeringTime }),
 		Time(Command{Name: "lingering_timeout", In: inHTTPLevels, Default: "5s", Doc: "Sets how long to wait for more unread data."}, func(c *Conf) *time.Duration { return &c.Core.LingeringTimeout }),

@@ -9,7 +9,8 @@ import (
 	"proxyctl/parser"
 )
 
-// listen: its address and its parameters (ngx_http_core_listen).
+// listen: its address and its parameters (ngx_http_core_listen,
+// ngx_stream_core_listen).
 
 // setListen reads an address and its parameters.
 func setListen(l *Level, d *parser.Directive) error {
@@ -19,21 +20,31 @@ func setListen(l *Level, d *parser.Directive) error {
 			return err
 		}
 	}
+	if problem := o.incompatible(); problem != "" {
+		return errAt(d.Args[0], "", "leave one of them out", "\""+problem+"\" parameter is incompatible with \"udp\"")
+	}
 	text := d.Args[0].Value
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		if path == "" {
 			return listenError(d, "no path in the unix domain socket")
 		}
+		if o.udp {
+			return sayAt(d.Args[0], "U001", "listen on an IP address", "datagrams of unix sockets are not supported by proxyctl")
+		}
 		return l.addListen(d, "unix", netip.AddrPort{}, path, o)
 	}
-	addrs, err := listenAddresses(d)
+	port := uint16(80)
+	if l.c.names.stream {
+		port = 0
+	}
+	addrs, err := listenAddresses(d, port)
 	if err != nil {
 		return err
 	}
 	for _, a := range addrs {
-		network := "tcp4"
+		network := o.protocol() + "4"
 		if a.Addr().Is6() {
-			network = "tcp6"
+			network = o.protocol() + "6"
 		}
 		if err := l.addListen(d, network, a, "", o); err != nil {
 			return err
@@ -52,7 +63,7 @@ type portRange struct{ first, last uint16 }
 
 // listenAddresses reads "address", "address:port", "port" and, for a port,
 // "first-last" (ngx_parse_url).
-func listenAddresses(d *parser.Directive) ([]netip.AddrPort, error) {
+func listenAddresses(d *parser.Directive, defaultPort uint16) ([]netip.AddrPort, error) {
 	text := d.Args[0].Value
 	var host, port string
 	hasPort, six := false, strings.HasPrefix(text, "[")
@@ -73,7 +84,7 @@ func listenAddresses(d *parser.Directive) ([]netip.AddrPort, error) {
 			return nil, listenError(d, "invalid host")
 		}
 	}
-	ports := portRange{80, 80}
+	ports := portRange{defaultPort, defaultPort}
 	if !hasPort && isPorts(text) {
 		host, port, hasPort = "*", text, true
 	}
@@ -82,6 +93,9 @@ func listenAddresses(d *parser.Directive) ([]netip.AddrPort, error) {
 		if ports, problem = parsePorts(port); problem != "" {
 			return nil, listenError(d, problem)
 		}
+	}
+	if ports.first == 0 { // Unlike nginx, which takes any port that is free.
+		return nil, listenError(d, "no port")
 	}
 	if six {
 		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() {
@@ -152,21 +166,25 @@ func resolveListen(d *parser.Directive, host string, ports portRange) ([]netip.A
 // parameter reads one parameter after the address.
 func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) error {
 	switch a.Value {
-	case "default_server", "default":
+	case "default_server":
 		o.defaultServer = true
 		return nil
 	case "ssl":
+		if l.c.names.stream {
+			return sayAt(a, "U001", "sessions over TLS are not served yet", "the \"ssl\" parameter requires ngx_stream_ssl_module")
+		}
 		o.ssl = true
 		return nil
 	case "proxy_protocol":
 		o.proxyProtocol = true
 		return nil
-	case "http2":
-		l.warnAt(d, a, "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead")
-		o.http2 = true
-		return nil
-	case "quic":
-		return sayAt(a, "U001", "HTTP/3 is not served yet; remove quic to serve HTTP/1.1 and HTTP/2", "the \"quic\" parameter requires ngx_http_v3_module")
+	}
+	if l.c.names.stream {
+		if a.Value == "udp" {
+			return sayAt(a, "U001", "only TCP is served yet", "the \"udp\" parameter is not supported by proxyctl")
+		}
+	} else if is, err := o.httpParameter(l, d, a); is {
+		return err
 	}
 	if strings.HasPrefix(a.Value, "accept_filter=") {
 		l.warnAt(d, a, "accept filters %q are not supported on this platform, ignored", a.Value)
@@ -187,6 +205,54 @@ func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) e
 		return nil
 	}
 	return o.socketParameter(a)
+}
+
+// httpParameter reads the parameters that are about HTTP; false when it is none.
+func (o *listenOptions) httpParameter(l *Level, d *parser.Directive, a parser.Arg) (is bool, err error) {
+	switch a.Value {
+	case "default":
+		o.defaultServer = true
+	case "http2":
+		l.warnAt(d, a, "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead")
+		o.http2 = true
+	case "quic":
+		return true, sayAt(a, "U001", "HTTP/3 is not served yet; remove quic to serve HTTP/1.1 and HTTP/2", "the \"quic\" parameter requires ngx_http_v3_module")
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// incompatible names a parameter that udp rules out; "" for none.
+func (o *listenOptions) incompatible() string {
+	if !o.udp {
+		return ""
+	}
+	for _, p := range []struct {
+		given bool
+		name  string
+	}{
+		{o.fastopen >= 0, "fastopen"},
+		{o.backlog >= 0, "backlog"},
+		{o.deferred, "deferred"},
+		{o.multipath, "multipath"},
+		{o.ssl, "ssl"},
+		{o.keepalive.set, "so_keepalive"},
+		{o.proxyProtocol, "proxy_protocol"},
+	} {
+		if p.given {
+			return p.name
+		}
+	}
+	return ""
+}
+
+// protocol is what the socket speaks.
+func (o *listenOptions) protocol() string {
+	if o.udp {
+		return "udp"
+	}
+	return "tcp"
 }
 
 // socketParameter reads the parameters of the form name=value.

@@ -25,10 +25,10 @@ const defaultResolverTimeout = 30 * time.Second
 
 func resolverRows() []Command {
 	return []Command{
-		{Name: "resolver", In: inHTTPLevels, Args: "1+", Syntax: resolverSyntax, Differs: "when a server of the list cannot be reached, the next one is asked at once", Doc: "Sets the DNS servers that are asked for names.", Set: func(l *Level, d *parser.Directive) error {
+		{Name: "resolver", In: inHTTPLevels | inStreamLevels, Args: "1+", Syntax: resolverSyntax, Differs: "when a server of the list cannot be reached, the next one is asked at once", Doc: "Sets the DNS servers that are asked for names.", Set: func(l *Level, d *parser.Directive) error {
 			return l.setResolver(d, &l.Conf.Core.Names)
 		}},
-		Time(Command{Name: "resolver_timeout", In: inHTTPLevels, Default: "30s", Doc: "Sets how long resolving a name may take."}, func(c *Conf) *time.Duration { return &c.Core.Names.timeout }),
+		Time(Command{Name: "resolver_timeout", In: inHTTPLevels | inStreamLevels, Default: "30s", Doc: "Sets how long resolving a name may take."}, func(c *Conf) *time.Duration { return &c.Core.Names.timeout }),
 	}
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -104,14 +105,14 @@ func (l *Level) addListen(d *parser.Directive, network string, addr netip.AddrPo
 		li.text = addr.String()
 	}
 	l.Server.listens = append(l.Server.listens, li)
-	if l.c.endpoints == nil {
-		l.c.endpoints = map[string]*endpoint{}
+	endpoints := l.c.names.endpoints
+	if len(endpoints) == 0 {
 		l.AtFinish(l.c.linkServers)
 	}
-	key := network + li.text
-	e := l.c.endpoints[key]
+	key := network + li.text // of a socket: TCP and UDP have one each
+	e := endpoints[key]
 	if e == nil {
-		l.c.endpoints[key] = &endpoint{address: li.text, options: o, servers: []*Server{l.Server}, fallback: l.Server, listens: []*listen{li}}
+		endpoints[key] = &endpoint{address: li.text, stream: l.c.names.stream, options: o, servers: []*Server{l.Server}, fallback: l.Server, listens: []*listen{li}}
 		return nil
 	}
 	return e.add(l, d, li)
@@ -183,13 +184,10 @@ func (o listenOptions) protocols() uint8 {
 
 // linkServers makes the sockets of the table out of all listen directives.
 func (c *compiler) linkServers() {
-	keys := make([]string, 0, len(c.endpoints))
-	for k := range c.endpoints {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
+	endpoints := c.names.endpoints
+	keys := slices.Sorted(maps.Keys(endpoints))
 	for _, k := range keys {
-		c.linkNames(c.endpoints[k])
+		c.linkNames(endpoints[k])
 	}
 	c.linkSockets(keys)
 }
@@ -238,13 +236,13 @@ func (c *compiler) linkSockets(keys []string) {
 		return s
 	}
 	for _, k := range keys {
-		e := c.endpoints[k]
+		e := c.names.endpoints[k]
 		if li := e.listens[0]; li.network != "unix" && li.address.Addr().IsUnspecified() {
 			wildcards[li.network+fmt.Sprint(li.address.Port())] = add(li, e)
 		}
 	}
 	for _, k := range keys {
-		e := c.endpoints[k]
+		e := c.names.endpoints[k]
 		li := e.listens[0]
 		if li.network != "unix" && li.address.Addr().IsUnspecified() {
 			continue
@@ -258,5 +256,5 @@ func (c *compiler) linkSockets(keys []string) {
 		add(li, e)
 	}
 	slices.SortFunc(sockets, func(a, b *socket) int { return cmp.Compare(a.key(), b.key()) })
-	c.table.sockets = sockets
+	c.table.sockets = append(c.table.sockets, sockets...)
 }

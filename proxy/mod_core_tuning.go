@@ -25,10 +25,10 @@ func coreTuning() []Command {
 		return Command{Name: name, In: in, Default: def, Doc: "Accepted without effect.", Status: NoEffect, Reason: reason}
 	}
 	rows := []Command{
-		Number(row("server_names_hash_max_size", InHTTP, "512", hash), number),
-		Number(row("server_names_hash_bucket_size", InHTTP, "32 | 64 | 128", hash), number),
-		Number(row("variables_hash_max_size", InHTTP, "1024", hash), number),
-		Number(row("variables_hash_bucket_size", InHTTP, "64", hash), number),
+		Number(row("server_names_hash_max_size", InHTTP|InStream, "512", hash), number),
+		Number(row("server_names_hash_bucket_size", InHTTP|InStream, "32 | 64 | 128", hash), number),
+		Number(row("variables_hash_max_size", InHTTP|InStream, "1024", hash), number),
+		Number(row("variables_hash_bucket_size", InHTTP|InStream, "64", hash), number),
 		Number(row("types_hash_max_size", inHTTPLevels, "1024", hash), number),
 		Number(row("types_hash_bucket_size", inHTTPLevels, "64", hash), number),
 		checkPool(Size(row("connection_pool_size", InHTTP|InServer, "512", memory), func(c *Conf) *int64 { return &c.Core.connectionPool })),

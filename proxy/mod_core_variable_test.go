@@ -74,7 +74,7 @@ func TestChangingVariables(t *testing.T) {
 func TestVariablesAllocate(t *testing.T) {
 	p := newProxyTest(t, `map $http_user_agent $agent { default 0; ~curl 1; Known 2; }`, ``)
 	x, _ := p.exchange("GET /a/b?c=d&e=f", "Host: example.com", "User-Agent: known", "Cookie: a=1; b=2", "X-A: 1", "Authorization: Basic dXNlcjpwYXNz")
-	x.slots = make([]slot, max(p.table.slots, 8))
+	x.slots = make([]slot, max(p.table.http.vars.slots, 8))
 	rows := map[string]Variable{}
 	for _, v := range coreVariables() {
 		rows[v.Name] = v

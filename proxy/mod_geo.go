@@ -14,9 +14,9 @@ import (
 
 func geoModule() Module {
 	return Module{
-		Name: "ngx_http_geo_module",
+		Name: "ngx_http_geo_module", Stream: "ngx_stream_geo_module",
 		Commands: []Command{{
-			Name: "geo", In: InHTTP, Args: "1,2", Block: true, Repeat: true, Syntax: "[$address] $variable",
+			Name: "geo", In: InHTTP | InStream, Args: "1,2", Block: true, Repeat: true, Syntax: "[$address] $variable",
 			Doc: "Defines a variable whose value depends on an address.", Set: setGeo,
 		}},
 	}
@@ -54,7 +54,7 @@ func setGeo(l *Level, d *parser.Directive) error {
 	}
 	g := &geoMap{networks: map[netip.Prefix][]byte{}}
 	if len(names) == 2 {
-		g.address = l.c.vars.use(names[0])
+		g.address = l.c.names.vars.use(names[0])
 	}
 	v, err := l.addVariable(names[len(names)-1], g.fill)
 	if err != nil {
@@ -92,8 +92,10 @@ func (b *geoBuilder) entry(e *parser.Directive) error {
 			b.ranges = map[uint32][]geoRange{}
 			return nil
 		case "proxy_recursive":
-			b.recursive = true
-			return nil
+			if b.http() {
+				b.recursive = true
+				return nil
+			}
 		case "volatile":
 			b.v.volatile = true
 			return nil
@@ -103,7 +105,7 @@ func (b *geoBuilder) entry(e *parser.Directive) error {
 		return sayAt(e.Name, "Y007", "a line is: network value;", "invalid number of the geo parameters")
 	}
 	switch {
-	case key == "proxy":
+	case key == "proxy" && b.http():
 		p, err := b.network(e, e.Args[0])
 		b.proxies = append(b.proxies, p)
 		return err
@@ -129,6 +131,9 @@ func (b *geoBuilder) entry(e *parser.Directive) error {
 	b.add(e, p, []byte(e.Args[0].Value))
 	return nil
 }
+
+// http says whether there are proxies to be trusted: sessions have none.
+func (b *geoBuilder) http() bool { return !b.level.c.names.stream }
 
 // add enters a network; the last of several values counts.
 func (b *geoBuilder) add(e *parser.Directive, p netip.Prefix, value []byte) {

@@ -11,12 +11,12 @@ import (
 // ngx_http_limit_conn_module: how many requests a key may have at a time.
 
 func limitConnModule() Module {
-	const in = inHTTPLevels
+	const in = inHTTPLevels | inStreamLevels
 	return Module{
-		Name: "ngx_http_limit_conn_module",
+		Name: "ngx_http_limit_conn_module", Stream: "ngx_stream_limit_conn_module",
 		Commands: []Command{
 			{
-				Name: "limit_conn_zone", In: InHTTP, Args: "2", Repeat: true, Syntax: "key zone=name:size",
+				Name: "limit_conn_zone", In: InHTTP | InStream, Args: "2", Repeat: true, Syntax: "key zone=name:size",
 				Doc: "Declares a zone of connection counters.", Set: setLimitConnZone,
 			},
 			{
@@ -24,12 +24,10 @@ func limitConnModule() Module {
 				Doc: "Limits the number of connections.", Set: setLimitConn,
 			},
 			Enum(Command{Name: "limit_conn_log_level", In: in, Default: "error", Doc: "Sets the level at which refusals are logged."}, limitLogLevels(), func(c *Conf) *int { return &c.LimitConn.level }),
-			NumberIn(Command{Name: "limit_conn_status", In: in, Default: "503", Doc: "Sets the status of refused requests."}, 400, 599, func(c *Conf) *int { return &c.LimitConn.status }),
+			NumberIn(Command{Name: "limit_conn_status", In: inHTTPLevels, Default: "503", Doc: "Sets the status of refused requests."}, 400, 599, func(c *Conf) *int { return &c.LimitConn.status }),
 			Flag(Command{Name: "limit_conn_dry_run", In: in, Default: "off", Doc: "Counts and logs, but refuses nothing."}, func(c *Conf) *bool { return &c.LimitConn.dryRun }),
 		},
-		Variables: []Variable{readOnly("limit_conn_status", func(dst []byte, x *Exchange) ([]byte, bool) {
-			return x.root().limited.connection.append(dst)
-		})},
+		Variables: limitConnVariables(), StreamVariables: limitConnVariables(),
 		Init:  func(c *Conf) { c.LimitConn.level, c.LimitConn.status = 3, 503 },
 		Phase: PreAccess,
 		Handler: func(c *Conf) Handler {
@@ -39,6 +37,12 @@ func limitConnModule() Module {
 			return c.LimitConn.handle
 		},
 	}
+}
+
+func limitConnVariables() []Variable {
+	return []Variable{readOnly("limit_conn_status", func(dst []byte, x *Exchange) ([]byte, bool) {
+		return x.root().limited.connection.append(dst)
+	})}
 }
 
 // limitConnConf is what the module knows at a level.
@@ -112,7 +116,7 @@ func setLimitConnZone(l *Level, d *parser.Directive) error {
 	if err != nil {
 		return err
 	}
-	if err := l.sharedZone(d.Args[0], name, size, "limit_conn"); err != nil {
+	if err := l.sharedZone(d.Args[0], name, size, l.c.names.use("limit_conn")); err != nil {
 		return err
 	}
 	z := l.connectionZone(name)
@@ -134,7 +138,7 @@ func (l *Level) connectionZone(name string) *connectionZone {
 
 func setLimitConn(l *Level, d *parser.Directive) error {
 	name := d.Args[0].Value
-	if err := l.sharedZone(d.Args[0], name, 0, "limit_conn"); err != nil {
+	if err := l.sharedZone(d.Args[0], name, 0, l.c.names.use("limit_conn")); err != nil {
 		return err
 	}
 	limit := connectionLimit{zone: l.connectionZone(name)}

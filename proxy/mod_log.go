@@ -14,19 +14,19 @@ import (
 
 func logModule() Module {
 	return Module{
-		Name: "ngx_http_log_module",
+		Name: "ngx_http_log_module", Stream: "ngx_stream_log_module",
 		Commands: []Command{
 			{
-				Name: "log_format", In: InHTTP, Args: "2+", Repeat: true, Syntax: "name [escape=default | json | none] string ...",
+				Name: "log_format", In: InHTTP | InStream, Args: "2+", Repeat: true, Syntax: "name [escape=default | json | none] string ...",
 				Default: `combined "..."`, Doc: "Sets the format of access logs.", Set: setLogFormat,
 			},
 			{
-				Name: "access_log", In: inHTTPLevels | InLocationIf | InLimitExcept, Args: "1+", Repeat: true,
+				Name: "access_log", In: inHTTPLevels | InLocationIf | InLimitExcept | inStreamLevels, Args: "1+", Repeat: true,
 				Syntax:  "path [format [buffer=size] [gzip[=level]] [flush=time] [if=condition]] | off",
 				Default: "logs/access.log combined", Differs: "a name that a variable makes leave its folder is not opened", DiffersIn: hasVariable, Doc: "Sets the access log.", Set: setAccessLog,
 			},
 			{
-				Name: "open_log_file_cache", In: inHTTPLevels, Args: "1-4",
+				Name: "open_log_file_cache", In: inHTTPLevels | inStreamLevels, Args: "1-4",
 				Syntax:  "max=N [inactive=time] [min_uses=N] [valid=time] | off",
 				Default: "off", Doc: "Keeps log files open whose names have variables.", Set: setLogFileCache,
 			},
@@ -67,7 +67,7 @@ func initLog(c *Conf) { c.Log = logConf{byDefault: true} }
 
 func setLogFormat(l *Level, d *parser.Directive) error {
 	name := d.Args[0].Value
-	if name == "combined" || l.c.table.formats[name] != nil {
+	if name == "combined" && !l.c.names.stream || l.c.names.formats[name] != nil {
 		return sayAt(d.Args[0], "Y011", "give it another name", "duplicate \"log_format\" name \"%s\"", name)
 	}
 	f := &logFormat{name: name, place: d.End}
@@ -89,17 +89,17 @@ func setLogFormat(l *Level, d *parser.Directive) error {
 			return err
 		}
 	}
-	l.c.table.formats[name] = f
+	l.c.names.formats[name] = f
 	return nil
 }
 
 // format finds a format for a directive that stands at a place: one that is
 // defined further down does not exist yet. Names are compared without case.
 func (c *compiler) logFormat(name string, at parser.Range) *logFormat {
-	if strings.EqualFold(name, "combined") {
+	if strings.EqualFold(name, "combined") && !c.names.stream {
 		return c.combined()
 	}
-	for known, f := range c.table.formats {
+	for known, f := range c.names.formats {
 		if strings.EqualFold(known, name) && parser.Compare(f.place, at) < 0 {
 			return f
 		}
@@ -109,11 +109,11 @@ func (c *compiler) logFormat(name string, at parser.Range) *logFormat {
 
 // combined is the predefined format.
 func (c *compiler) combined() *logFormat {
-	f := c.table.formats["combined"]
+	f := c.names.formats["combined"]
 	if f == nil {
 		f = &logFormat{name: "combined"}
 		_ = f.compile(c, parser.Arg{Value: combinedFormat})
-		c.table.formats["combined"] = f
+		c.names.formats["combined"] = f
 	}
 	return f
 }
@@ -148,8 +148,11 @@ func setAccessLog(l *Level, d *parser.Directive) error {
 		return err
 	}
 	name := "combined"
-	if len(d.Args) > 1 {
+	switch {
+	case len(d.Args) > 1:
 		name = d.Args[1].Value
+	case l.c.names.stream:
+		return sayAt(d.Args[0], "", "name a log_format", "log format is not specified")
 	}
 	if log.format = l.c.logFormat(name, d.End); log.format == nil {
 		return sayAt(d.Args[1], "", "log_format must stand above", "unknown log format \"%s\"", name)
@@ -242,7 +245,7 @@ func (g *accessLog) connect(c *compiler, d *parser.Directive, file *logFile, o b
 func finishLog(l *Level) error {
 	c := &l.Conf.Log
 	path := l.c.opts.AccessLog
-	if !c.byDefault || c.logs != nil || path == "" || l.Context == InHTTP {
+	if !c.byDefault || c.logs != nil || path == "" || l.Context == InHTTP || l.c.names.stream {
 		return nil
 	}
 	c.logs = []*accessLog{{format: l.c.combined(), sink: l.c.sink(l.c.logFile(l.c.opts.prefixed(path)))}}

@@ -298,7 +298,7 @@ func FuzzLogFormat(f *testing.F) {
 	f.Add("${", []byte(""))
 	f.Add("$-$$1", []byte("\x7f"))
 	f.Fuzz(func(t *testing.T, text string, value []byte) {
-		c := &compiler{vars: newVariables()}
+		c := &compiler{names: newNames(false)}
 		format := &logFormat{}
 		if format.compile(c, parser.Arg{Value: text}) == nil {
 			for _, s := range format.steps {

@@ -42,6 +42,7 @@ type mainConf struct {
 	pcreJIT         bool
 	sawEvents       bool
 	sawHTTP         bool
+	sawStream       bool
 	events          eventsConf
 	threadPools     map[string]bool
 }
@@ -180,17 +181,22 @@ func httpModule() Module {
 func setHTTP(l *Level, d *parser.Directive) error {
 	l.Conf.Main.sawHTTP = true
 	l.Later(func() {
-		l.c.finishMain()
 		conf := l.Conf.child(InHTTP)
-		for _, m := range l.c.modules {
-			if m.Init != nil {
-				m.Init(&conf)
-			}
-		}
-		l.c.body(l.c.level(InHTTP, l, &conf), d.Block)
-		l.AtFinish(l.c.resolveVariables)
+		l.topBlock(InHTTP, &conf, d)
 	})
 	return nil
+}
+
+// topBlock compiles the http or the stream block.
+func (l *Level) topBlock(in Context, conf *Conf, d *parser.Directive) {
+	l.c.finishMain()
+	for _, m := range l.c.modules {
+		if m.Init != nil {
+			m.Init(conf)
+		}
+	}
+	l.c.body(l.c.level(in, l, conf), d.Block)
+	l.AtFinish(l.c.resolveVariables)
 }
 
 // setUser is "user name [group]"; only root can become somebody else.
@@ -343,7 +349,7 @@ func setThreadPool(l *Level, d *parser.Directive) error {
 // load as they are: each of their directives is served or refused where it
 // stands. What is in no file fails as dlopen(3) would.
 func loadModule(l *Level, d *parser.Directive) error {
-	if l.Conf.Main.sawEvents || l.Conf.Main.sawHTTP {
+	if l.Conf.Main.sawEvents || l.Conf.Main.sawHTTP || l.Conf.Main.sawStream {
 		return errAt(d.Name, "Y012", "put it above the blocks", "is specified too late")
 	}
 	a := d.Args[0]

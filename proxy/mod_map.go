@@ -12,12 +12,12 @@ import (
 
 func mapModule() Module {
 	rows := []Command{{
-		Name: "map", In: InHTTP, Args: "2", Block: true, Repeat: true, Syntax: "string $variable",
+		Name: "map", In: InHTTP | InStream, Args: "2", Block: true, Repeat: true, Syntax: "string $variable",
 		Doc: "Defines a variable whose value depends on others.", Set: setMap,
 	}}
 	return Module{
-		Name: "ngx_http_map_module",
-		Commands: append(rows, Ignored(InHTTP, "1", "look-up tables size themselves",
+		Name: "ngx_http_map_module", Stream: "ngx_stream_map_module",
+		Commands: append(rows, Ignored(InHTTP|InStream, "1", "look-up tables size themselves",
 			"map_hash_max_size", "map_hash_bucket_size")...),
 	}
 }

@@ -14,10 +14,10 @@ import (
 
 func realipModule() Module {
 	return Module{
-		Name: "ngx_http_realip_module",
+		Name: "ngx_http_realip_module", Stream: "ngx_stream_realip_module",
 		Commands: []Command{
 			{
-				Name: "set_real_ip_from", In: inHTTPLevels, Args: "1", Repeat: true, Syntax: "address | CIDR | unix:",
+				Name: "set_real_ip_from", In: inHTTPLevels | inStreamLevels, Args: "1", Repeat: true, Syntax: "address | CIDR | unix:",
 				Doc: "Sets the proxies that are believed.", Set: setRealIPFrom,
 			},
 			{
@@ -27,16 +27,21 @@ func realipModule() Module {
 			Flag(Command{Name: "real_ip_recursive", In: inHTTPLevels, Default: "off", Doc: "Looks past addresses of trusted proxies."},
 				func(c *Conf) *bool { return &c.RealIP.Recursive }),
 		},
-		Variables: []Variable{
-			{Name: "realip_remote_addr", Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
-				return append(dst, x.client.address()...), true
-			}},
-			{Name: "realip_remote_port", Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
-				return appendPort(dst, x.client.remote.Port()), true
-			}},
+		Variables: realipVariables(), StreamVariables: realipVariables(),
+		Init: func(c *Conf) {
+			if c.Stream.is { // there the PROXY protocol is the only one to tell
+				c.RealIP.Header.kind = realipProxyProtocol
+			}
 		},
 		Phase:   PostRead,
 		Handler: realipHandler,
+	}
+}
+
+func realipVariables() []Variable {
+	return []Variable{
+		always("realip_remote_addr", func(dst []byte, x *Exchange) []byte { return append(dst, x.client.address()...) }),
+		always("realip_remote_port", func(dst []byte, x *Exchange) []byte { return appendPort(dst, x.client.remote.Port()) }),
 	}
 }
 

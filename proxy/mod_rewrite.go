@@ -170,7 +170,7 @@ func setSet(l *Level, d *parser.Directive) error {
 		return err
 	}
 	if v.slot >= 0 && v.fill == nil {
-		v.fill = l.c.vars.weak(v.name)
+		v.fill = l.c.names.vars.weak(v.name)
 	}
 	value, err := l.scriptText(d.Args[1].Value)
 	if err != nil {
@@ -286,7 +286,7 @@ func (l *Level) variableCondition(words []parser.Arg) (condition, error) {
 	if len(words) != 1 && len(words) != 3 {
 		return nil, invalidCondition(words[0])
 	}
-	v := l.c.vars.use(name)
+	v := l.c.names.vars.use(name)
 	if len(words) == 1 {
 		return func(x *Exchange) (bool, error) {
 			b, _ := v.get(x.borrow(), x)

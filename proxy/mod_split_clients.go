@@ -13,9 +13,9 @@ import (
 
 func splitClientsModule() Module {
 	return Module{
-		Name: "ngx_http_split_clients_module",
+		Name: "ngx_http_split_clients_module", Stream: "ngx_stream_split_clients_module",
 		Commands: []Command{{
-			Name: "split_clients", In: InHTTP, Args: "2", Block: true, Repeat: true, Syntax: "string $variable",
+			Name: "split_clients", In: InHTTP | InStream, Args: "2", Block: true, Repeat: true, Syntax: "string $variable",
 			Doc: "Defines a variable that shares its values out.", Set: setSplitClients,
 		}},
 	}

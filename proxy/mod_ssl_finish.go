@@ -272,7 +272,7 @@ func (c *compiler) checkTLSListeners() {
 	var endpoints []*endpoint
 	for _, s := range c.table.Servers {
 		for _, li := range s.listens {
-			if e := c.endpoints[li.network+li.text]; e != nil && !seen[e] {
+			if e := c.names.endpoints[li.network+li.text]; e != nil && !seen[e] {
 				seen[e] = true
 				endpoints = append(endpoints, e)
 			}

@@ -67,14 +67,15 @@ type upstreamServer struct {
 
 func upstreamModule() Module {
 	return Module{
-		Name: "ngx_http_upstream_module", Variables: upstreamVariables(),
+		Name: "ngx_http_upstream_module", Stream: "ngx_stream_upstream_module", Variables: upstreamVariables(), StreamVariables: sessionUpstreamVariables(),
 		Commands: []Command{
-			{Name: "upstream", In: InHTTP, Args: "1", Block: true, Repeat: true, Syntax: "name", Doc: "Defines a group of servers.", Set: setUpstream},
+			{Name: "upstream", In: InHTTP | InStream, Args: "1", Block: true, Repeat: true, Syntax: "name", Doc: "Defines a group of servers.", Set: setUpstream},
 			{Name: "server", In: InUpstream, Args: "1+", Repeat: true, Syntax: "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] [backup] [down] [drain] [route=string] [resolve] [service=name]", Doc: "Defines a server of the group.", Set: setUpstreamServer},
-			{Name: "resolver", In: InUpstream, Args: "1+", Syntax: resolverSyntax, Doc: "Sets the DNS servers that are asked for the group's names.", Set: func(l *Level, d *parser.Directive) error {
+			{Name: "server", In: InStreamUpstream, Args: "1+", Repeat: true, Syntax: "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] [backup] [down] [resolve] [service=name]", Doc: "Defines a server of the group.", Set: setUpstreamServer},
+			{Name: "resolver", In: InUpstream | InStreamUpstream, Args: "1+", Syntax: resolverSyntax, Doc: "Sets the DNS servers that are asked for the group's names.", Set: func(l *Level, d *parser.Directive) error {
 				return l.setResolver(d, &l.Group.names)
 			}},
-			Time(Command{Name: "resolver_timeout", In: InUpstream, Default: "30s", Doc: "Sets how long resolving a name of the group may take."}, nil).of(func(g *upstreamBlock, v string) bool {
+			Time(Command{Name: "resolver_timeout", In: InUpstream | InStreamUpstream, Default: "30s", Doc: "Sets how long resolving a name of the group may take."}, nil).of(func(g *upstreamBlock, v string) bool {
 				t, ok := parseTime(v, false)
 				g.names.timeout, g.names.given = t, true
 				return ok
@@ -122,12 +123,16 @@ func (c Command) of(set func(g *upstreamBlock, v string) bool, problem string) C
 // all servers come later.
 func setUpstream(l *Level, d *parser.Directive) error {
 	g := &upstreamBlock{name: d.Args[0].Value, explicit: true, noPort: true, place: d.End}
-	if old := l.c.table.groups[lower(g.name)]; old != nil {
+	if old := l.c.names.groups[lower(g.name)]; old != nil {
 		return sayAt(d.Args[0], "Y012", "", "duplicate upstream %q", g.name)
 	}
 	g.keepalive = upstream.Keepalive{Max: 32, Requests: 1000, Time: time.Hour, Timeout: time.Minute}
-	l.c.table.groups[lower(g.name)] = g
-	in := l.c.level(InUpstream, l, l.Conf)
+	l.c.names.groups[lower(g.name)] = g
+	context := InUpstream
+	if l.c.names.stream {
+		context = InStreamUpstream
+	}
+	in := l.c.level(context, l, l.Conf)
 	in.Group = g
 	before := l.c.errors
 	l.c.body(in, d.Block)
@@ -149,12 +154,22 @@ func setUpstreamServer(l *Level, d *parser.Directive) error {
 			return err
 		}
 	}
+	port := uint16(80)
+	if l.c.names.stream {
+		if port = 0; s.drain || s.route != "" {
+			i := slices.IndexFunc(d.Args, func(a parser.Arg) bool { return a.Value == "drain" || strings.HasPrefix(a.Value, "route=") })
+			return sayAt(d.Args[i], "", "it belongs to sticky, which is of HTTP", "invalid parameter %q", d.Args[i].Value)
+		}
+	}
 	text := d.Args[0].Value
 	if s.service != "" && !s.resolve {
 		return sayAt(d.Args[0], "", "add it", "service upstream %q requires \"resolve\" parameter", text)
 	}
-	u, problem := parseUpstreamURL(text, 80, false)
+	u, problem := parseUpstreamURL(text, port, false)
 	isAddress := u.unix || u.addr.IsValid()
+	if problem == "" && u.noPort && port == 0 && s.service == "" {
+		problem = "no port"
+	}
 	if problem == "" && (!s.resolve || isAddress) {
 		if s.addresses = u.resolve(l.c.opts.Offline); len(s.addresses) == 0 {
 			problem = "host not found"
@@ -316,7 +331,12 @@ func (g *upstreamBlock) expire() {
 // inheritUpstreams takes over from the table that was in use before: which
 // servers have failed, and connections to those that are still there.
 func (t *Table) inheritUpstreams(old *Table) {
-	for name, g := range t.groups {
+	t.http.inheritUpstreams(old.http)
+	t.stream.inheritUpstreams(old.stream)
+}
+
+func (n *names) inheritUpstreams(old *names) {
+	for name, g := range n.groups {
 		o := old.groups[name]
 		if o == nil || g.group.Load() == nil || o.group.Load() == nil || g.explicit != o.explicit {
 			continue
@@ -348,19 +368,19 @@ func (g *upstreamBlock) addresses() []string {
 // passGroup finds the group that a pass directive names, or makes one of the
 // address (ngx_http_upstream_add).
 func (l *Level) passGroup(d *parser.Directive, u *upstreamURL) (*upstreamBlock, error) {
-	t := l.c.table
-	if g := t.groups[lower(u.host)]; g != nil && g.explicit {
+	groups := l.c.names.groups
+	if g := groups[lower(u.host)]; g != nil && g.explicit {
 		if u.noPort {
 			return g, nil
 		}
 		return nil, sayAt(d.Args[0], "", "the upstream block says the ports", "upstream %q may not have port %d", u.host, u.port)
 	}
 	key := implicitKey(lower(u.host), u.port)
-	if g := t.groups[key]; g != nil {
+	if g := groups[key]; g != nil {
 		return g, nil
 	}
 	g := &upstreamBlock{name: u.host, noPort: u.noPort, port: u.port, place: d.End, keepalive: reuse()}
-	t.groups[key] = g
+	groups[key] = g
 	l.AtFinish(func() {
 		if !u.unix && u.port == 0 {
 			l.c.failLater(parser.Error, d.Args[0].Range, parser.Range{}, "", "add it: "+u.host+":9000", "no port in upstream %q in %s", u.host, placeText(d.End))

@@ -8,8 +8,8 @@ import (
 // The modules that choose among the servers of a group.
 
 func upstreamHashModule() Module {
-	return Module{Name: "ngx_http_upstream_hash_module", Commands: []Command{
-		{Name: "hash", In: InUpstream, Args: "1,2", Repeat: true, Syntax: "key [consistent]", Differs: "weights are bounded, for the ring has 160 points for each unit", DiffersIn: hasWord("consistent"), Doc: "Chooses the server by the hash of a key.", Set: setHash},
+	return Module{Name: "ngx_http_upstream_hash_module", Stream: "ngx_stream_upstream_hash_module", Commands: []Command{
+		{Name: "hash", In: InUpstream | InStreamUpstream, Args: "1,2", Repeat: true, Syntax: "key [consistent]", Differs: "weights are bounded, for the ring has 160 points for each unit", DiffersIn: hasWord("consistent"), Doc: "Chooses the server by the hash of a key.", Set: setHash},
 	}}
 }
 
@@ -23,8 +23,8 @@ func upstreamIPHashModule() Module {
 }
 
 func upstreamLeastConnModule() Module {
-	return Module{Name: "ngx_http_upstream_least_conn_module", Commands: []Command{
-		{Name: "least_conn", In: InUpstream, Args: "0", Repeat: true, Doc: "Chooses the server with the fewest connections.", Set: func(l *Level, d *parser.Directive) error {
+	return Module{Name: "ngx_http_upstream_least_conn_module", Stream: "ngx_stream_upstream_least_conn_module", Commands: []Command{
+		{Name: "least_conn", In: InUpstream | InStreamUpstream, Args: "0", Repeat: true, Doc: "Chooses the server with the fewest connections.", Set: func(l *Level, d *parser.Directive) error {
 			l.choose(d, upstream.LeastConn, false)
 			return nil
 		}},
@@ -38,8 +38,8 @@ func upstreamLeastTimeModule() Module {
 }
 
 func upstreamRandomModule() Module {
-	return Module{Name: "ngx_http_upstream_random_module", Commands: []Command{
-		{Name: "random", In: InUpstream, Args: "0-2", Repeat: true, Syntax: "[two [least_conn]]", Doc: "Chooses the server at random.", Set: setRandom},
+	return Module{Name: "ngx_http_upstream_random_module", Stream: "ngx_stream_upstream_random_module", Commands: []Command{
+		{Name: "random", In: InUpstream | InStreamUpstream, Args: "0-2", Repeat: true, Syntax: "[two [least_conn]]", Doc: "Chooses the server at random.", Set: setRandom},
 	}}
 }
 

@@ -89,7 +89,7 @@ func (s *stickyConf) setRoute(l *Level, args []parser.Arg) error {
 		if !ok {
 			return sayAt(a, "", "a variable: $cookie_route", "invalid variable name %q", a.Value)
 		}
-		s.lookup = append(s.lookup, l.c.vars.use(name))
+		s.lookup = append(s.lookup, l.c.names.vars.use(name))
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (s *stickyConf) setCookie(l *Level, args []parser.Arg) error {
 		}
 	}
 	s.cookie = c
-	s.lookup = []*variable{l.c.vars.use("cookie_" + c.name)}
+	s.lookup = []*variable{l.c.names.vars.use("cookie_" + c.name)}
 	return nil
 }
 
@@ -172,7 +172,7 @@ func (s *stickyConf) setLearn(l *Level, args []parser.Arg) error {
 		if !ok {
 			return nil, errAt(a, "", "a variable: "+name+"=$cookie_id", "missing variable in the \""+name+"\" parameter")
 		}
-		return l.c.vars.use(text), nil
+		return l.c.names.vars.use(text), nil
 	}
 	for _, a := range args {
 		var v *variable
@@ -244,7 +244,7 @@ func (s *stickyConf) finishLearn(l *Level, a parser.Arg) error {
 	if s.timeout == 0 {
 		s.timeout = 10 * time.Minute
 	}
-	for _, g := range l.c.table.groups {
+	for _, g := range l.c.names.groups {
 		if o := g.sticky; o != nil && o != s && o.zoneName == s.zoneName {
 			return sayAt(a, "", "choose another name", "sticky zone %q is already used in upstream %q", s.zoneName, g.name)
 		}
@@ -265,8 +265,8 @@ func (s *stickyConf) inherit(old *stickyConf) {
 	s.sessions.SetTimeout(s.timeout)
 }
 
-// session gives what the first of some variables says.
-func session(x *Exchange, variables []*variable) []byte {
+// sessionOf gives what the first of some variables says.
+func sessionOf(x *Exchange, variables []*variable) []byte {
 	for _, v := range variables {
 		b, found := v.get(x.borrow(), x)
 		var out []byte
@@ -284,7 +284,7 @@ func session(x *Exchange, variables []*variable) []byte {
 // prefer gives the ID of the server that the request belongs to, if any.
 func (s *stickyConf) prefer(x *Exchange) []byte {
 	u := &x.upstream
-	u.session = session(x, s.lookup)
+	u.session = sessionOf(x, s.lookup)
 	if s.sessions == nil || len(u.session) == 0 {
 		return u.session
 	}
@@ -296,7 +296,7 @@ func (s *stickyConf) learn(x *Exchange, p *upstream.Peer) {
 	if s.sessions == nil {
 		return
 	}
-	name, create := session(x, s.create), true
+	name, create := sessionOf(x, s.create), true
 	if name == nil {
 		name, create = x.upstream.session, false
 	}

@@ -24,14 +24,6 @@ type upstreamState struct {
 }
 
 func upstreamVariables() []Variable {
-	duration := func(ns int64, dst []byte) []byte {
-		if ns < 0 {
-			return append(dst, '-')
-		}
-		ms := ns / int64(time.Millisecond)
-		dst = append(strconv.AppendInt(dst, ms/1000, 10), '.')
-		return append(dst, byte('0'+ms/100%10), byte('0'+ms/10%10), byte('0'+ms%10))
-	}
 	number := func(field func(s *upstreamState) int64) func([]byte, *upstreamState) []byte {
 		return func(dst []byte, s *upstreamState) []byte { return strconv.AppendInt(dst, field(s), 10) }
 	}
@@ -43,9 +35,9 @@ func upstreamVariables() []Variable {
 			}
 			return strconv.AppendInt(dst, int64(s.status), 10)
 		}),
-		stateVariable("upstream_connect_time", func(dst []byte, s *upstreamState) []byte { return duration(s.connect, dst) }),
-		stateVariable("upstream_header_time", func(dst []byte, s *upstreamState) []byte { return duration(s.header, dst) }),
-		stateVariable("upstream_response_time", func(dst []byte, s *upstreamState) []byte { return duration(s.response, dst) }),
+		stateVariable("upstream_connect_time", func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, s.connect) }),
+		stateVariable("upstream_header_time", func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, s.header) }),
+		stateVariable("upstream_response_time", func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, s.response) }),
 		stateVariable("upstream_response_length", number(func(s *upstreamState) int64 { return s.length })),
 		stateVariable("upstream_bytes_received", number(func(s *upstreamState) int64 { return s.received })),
 		stateVariable("upstream_bytes_sent", number(func(s *upstreamState) int64 { return s.sent })),
@@ -60,6 +52,14 @@ func upstreamVariables() []Variable {
 		}},
 		Variable{Name: "upstream_cookie_", Prefix: true, Get: upstreamCookie},
 	)
+}
+
+// appendDuration appends seconds with three decimals, "-" for none.
+func appendDuration(dst []byte, ns int64) []byte {
+	if ns < 0 {
+		return append(dst, '-')
+	}
+	return appendMillis(dst, ns/int64(time.Millisecond))
 }
 
 // stateVariable makes a variable that lists something of every attempt:

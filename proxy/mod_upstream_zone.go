@@ -18,8 +18,8 @@ import (
 // they began with, unlike nginx, where they get no other server then.
 
 func upstreamZoneModule() Module {
-	return Module{Name: "ngx_http_upstream_zone_module", Commands: []Command{
-		{Name: "zone", In: InUpstream, Args: "1,2", Repeat: true, Syntax: "name [size]", Doc: "Names the zone that holds the state of the group; one process needs no shared memory.", Set: setUpstreamZone},
+	return Module{Name: "ngx_http_upstream_zone_module", Stream: "ngx_stream_upstream_zone_module", Commands: []Command{
+		{Name: "zone", In: InUpstream | InStreamUpstream, Args: "1,2", Repeat: true, Syntax: "name [size]", Doc: "Names the zone that holds the state of the group; one process needs no shared memory.", Set: setUpstreamZone},
 	}}
 }
 
@@ -41,7 +41,7 @@ func setUpstreamZone(l *Level, d *parser.Directive) error {
 		}
 	}
 	l.Group.zone = name
-	return l.sharedZone(d.Args[0], name, size, "upstream")
+	return l.sharedZone(d.Args[0], name, size, l.c.names.use("upstream"))
 }
 
 // resolving is a server whose name is resolved while serving.

@@ -39,6 +39,12 @@ func modules() []Module {
 		sslModule(),
 		http2Module(),
 
+		// the stream block
+		streamModule(),
+		streamCoreModule(),
+		streamReturnModule(),
+		streamProxyModule(),
+
 		// before content
 		realipModule(),
 		realipLateModule(),

@@ -5,7 +5,8 @@ import (
 	"proxyctl/proxy/match"
 )
 
-// Phase is a step on a request's way, in nginx's order.
+// Phase is a step on the way of a request, or of a session of the stream block,
+// in nginx's order.
 type Phase uint8
 
 // The phases that modules take part in. Finding the location, going back after
@@ -16,6 +17,8 @@ const (
 	Rewrite
 	PreAccess
 	Access
+	Handshake // of sessions alone
+	Preread   // of sessions alone
 	PreContent
 	Content
 	LogPhase
@@ -24,7 +27,7 @@ const (
 
 // String names the phase.
 func (p Phase) String() string {
-	return [...]string{"post-read", "server rewrite", "rewrite", "preaccess", "access", "precontent", "content", "log"}[p]
+	return [...]string{"post-read", "server rewrite", "rewrite", "preaccess", "access", "handshake", "preread", "precontent", "content", "log"}[p]
 }
 
 // Code is what a handler returns: an HTTP status to answer with, or one of the

@@ -60,6 +60,13 @@ func startsAlike(b []byte, s string) bool {
 	return string(b[:n]) == s[:n]
 }
 
+// namesFamily says whether the start of a line can become one of a family that
+// there is.
+func namesFamily(b []byte) bool {
+	rest := b[min(len(b), len(proxyWord)):]
+	return startsAlike(rest, "TCP4 ") || startsAlike(rest, "TCP6 ") || startsAlike(rest, "UNKNOWN")
+}
+
 func brokenHeader(b []byte) error {
 	if i := bytes.IndexAny(b, "\r\n"); i >= 0 {
 		b = b[:i]
@@ -73,7 +80,7 @@ func brokenHeader(b []byte) error {
 func parseProxyLine(b []byte) (*forwarded, int, error) {
 	end := bytes.Index(b[:min(len(b), maxProxyLine)], []byte("\r\n"))
 	if end < 0 {
-		if len(b) >= maxProxyLine || bytes.IndexByte(b, '\n') >= 0 {
+		if len(b) >= maxProxyLine || bytes.IndexByte(b, '\n') >= 0 || !namesFamily(b) {
 			return nil, 0, brokenHeader(b)
 		}
 		return nil, 0, errMoreHeader
@@ -246,9 +253,10 @@ type tlvName struct {
 const readingProxyProtocol = "reading PROXY protocol"
 
 // readForwarded reads the header at the start of a connection and nothing
-// beyond it. False: the connection is to be closed. Unlike nginx, which wants it
+// beyond it. Anything but OK says that the connection is to be closed, and is the
+// status of a session. Unlike nginx, which wants it
 // in one piece, it waits for all of it, as long as for the head of a request.
-func (c *client) readForwarded(s *sock.Conn) bool {
+func (c *client) readForwarded(s *sock.Conn) Code {
 	limit := c.endpoint.fallback.Level.Conf.Core.HeaderTimeout
 	s.SetTimeout(limit)
 	s.ReadUntil(limit)
@@ -258,7 +266,7 @@ func (c *client) readForwarded(s *sock.Conn) bool {
 		m, err := s.Peek(buf[n:])
 		if err != nil {
 			c.endedEarly(s, readingProxyProtocol, err)
-			return false
+			return sessionOK
 		}
 		f, size, err := parseProxyHeader(buf[:n+m])
 		switch {
@@ -266,14 +274,14 @@ func (c *client) readForwarded(s *sock.Conn) bool {
 			m = size - n
 		case !errors.Is(err, errMoreHeader):
 			c.logf(logError, readingProxyProtocol, "%v", err)
-			return false
+			return sessionRefused
 		}
 		if _, err := io.ReadFull(s, buf[n:n+m]); err != nil {
-			return false
+			return sessionFailed
 		}
 		if n += m; err == nil {
 			c.forwarded = f
-			return true
+			return OK
 		}
 	}
 }
@@ -289,6 +297,60 @@ func (c *client) endedEarly(s *sock.Conn, action string, err error) {
 	default:
 		c.logf(logInfo, action, "%v", errorWithCode("recv() failed", err))
 	}
+}
+
+// appendProxyLine appends a header of version 1.
+func appendProxyLine(dst []byte, from, to netip.AddrPort) []byte {
+	switch {
+	case !from.IsValid() || !to.IsValid():
+		return append(dst, "PROXY UNKNOWN\r\n"...)
+	case from.Addr().Is4():
+		dst = append(dst, "PROXY TCP4 "...)
+	default:
+		dst = append(dst, "PROXY TCP6 "...)
+	}
+	dst = append(from.Addr().AppendTo(dst), ' ')
+	dst = append(to.Addr().AppendTo(dst), ' ')
+	dst = append(strconv.AppendUint(dst, uint64(from.Port()), 10), ' ')
+	dst = strconv.AppendUint(dst, uint64(to.Port()), 10)
+	return append(dst, "\r\n"...)
+}
+
+// appendProxyBinary appends a header of version 2, with a checksum.
+func appendProxyBinary(dst []byte, from, to netip.AddrPort, datagrams bool) []byte {
+	start := len(dst)
+	command, kind := byte(0x21), byte(1)
+	if datagrams {
+		kind = 2
+	}
+	known := from.IsValid() && to.IsValid()
+	switch {
+	case !known: // as of a connection of this server's own
+		command, kind = 0x20, 0
+	case from.Addr().Is4() && to.Addr().Is4():
+		kind |= 1 << 4
+	default:
+		kind |= 2 << 4
+	}
+	dst = append(append(dst, proxySignature...), command, kind, 0, 0)
+	if known {
+		for _, a := range []netip.Addr{from.Addr(), to.Addr()} {
+			if kind>>4 == 1 {
+				dst = append(dst, a.AsSlice()...)
+				continue
+			}
+			long := a.As16()
+			dst = append(dst, long[:]...)
+		}
+		dst = binary.BigEndian.AppendUint16(dst, from.Port())
+		dst = binary.BigEndian.AppendUint16(dst, to.Port())
+	}
+	dst = append(dst, tlvCRC32C, 0, crc32.Size, 0, 0, 0, 0)
+	header := dst[start:]
+	binary.BigEndian.PutUint16(header[14:], uint16(len(header)-proxyPreamble))
+	sum := crc32.Checksum(header, crc32.MakeTable(crc32.Castagnoli))
+	binary.BigEndian.PutUint32(header[len(header)-crc32.Size:], sum)
+	return dst
 }
 
 // proxyProtocolVariables are those of the header.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -181,4 +182,38 @@ func TestProxyHeaderOnTheWire(t *testing.T) {
 		t.Errorf("half a header: %q", got)
 	}
 	r.await("logs/e.log", "client timed out (110: Connection timed out) while reading PROXY protocol")
+}
+
+// TestProxyHeaderWritten reads what is written.
+func TestProxyHeaderWritten(t *testing.T) {
+	four, other := netip.MustParseAddrPort("192.0.2.1:123"), netip.MustParseAddrPort("192.0.2.2:5678")
+	six := netip.MustParseAddrPort("[2001:db8::1]:9")
+	for _, tt := range []struct {
+		from, to netip.AddrPort
+		want     string
+	}{
+		{four, other, "192.0.2.1:123 192.0.2.2:5678"},
+		{six, six, "[2001:db8::1]:9 [2001:db8::1]:9"},
+		{netip.AddrPort{}, four, "nothing"},
+	} {
+		for version, header := range [][]byte{appendProxyLine(nil, tt.from, tt.to), appendProxyBinary([]byte("x"), tt.from, tt.to, false)[1:]} {
+			f, size, err := parseProxyHeader(header)
+			got := "nothing"
+			if f != nil {
+				got = f.from.String() + " " + f.to.String()
+			}
+			if err != nil || size != len(header) || got != tt.want {
+				t.Errorf("version %d of %v: %d of %d bytes, %s, %v; want %s", version+1, tt.from, size, len(header), got, err, tt.want)
+			}
+		}
+	}
+	// of two families the longer one has room for both
+	if f, _, err := parseProxyHeader(appendProxyBinary(nil, four, six, false)); err != nil || f.from.Addr().Unmap() != four.Addr() {
+		t.Errorf("mixed families: %v, %v", f, err)
+	}
+	for _, early := range []string{"PROXY INV", "PROXY TCP5", "PROXY  "} {
+		if _, _, err := parseProxyHeader([]byte(early)); err == nil || errors.Is(err, errMoreHeader) {
+			t.Errorf("%q: %v", early, err)
+		}
+	}
 }

@@ -22,7 +22,7 @@ func TestScriptsAllocate(t *testing.T) {
 	} {
 		p := newProxyTest(t, `map $http_user_agent $agent { default 0; ~curl 1; known 2; }`, conf)
 		x, _ := p.exchange("GET /a/b?c=d", "Host: example.com", "User-Agent: Robot/2.0")
-		x.slots = make([]slot, p.table.slots)
+		x.slots = make([]slot, p.table.http.vars.slots)
 		s := x.loc.Conf.Own.Script
 		uri, args, arena := x.uri, x.args, make([]byte, 0, 4096)
 		again := func() {
@@ -52,7 +52,7 @@ func benchmarkScript(b *testing.B, conf string) {
 	table := r.load("events {} http { server { listen unix:%dir%/s; " + conf + " } }")
 	p := &proxyTest{table: table, rt: r.Runtime}
 	x, _ := p.exchange("GET /a/b?c=d", "Host: example.com")
-	x.slots = make([]slot, table.slots)
+	x.slots = make([]slot, table.http.vars.slots)
 	uri, args, arena := x.uri, x.args, make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -13,18 +13,17 @@ import (
 // Load; exchanges hold it until they end, then it is closed.
 type Table struct {
 	Main     mainConf
-	Servers  []*Server
+	Servers  []*Server // of the http block
+	Sessions []*Server // of the stream block
 	sockets  []*socket
-	groups   map[string]*upstreamBlock
 	zones    map[string]*zone
 	temps    map[string]bool // folders for temporary files
 	issuers  map[string]*ACMEIssuer
-	formats  map[string]*logFormat
 	logs     map[string]*logSink // by path
 	logPaths []string            // in the order in which they were named
-	slots    int
-	tracing  bool       // its handlers report to traces
-	vars     *variables // for those who learn names from what they serve
+	tracing  bool                // its handlers report to traces
+	// http and stream are what the two blocks know by name.
+	http, stream *names
 
 	requestZones    map[string]*requestZone
 	connectionZones map[string]*connectionZone
@@ -38,7 +37,7 @@ type Table struct {
 }
 
 func newTable(o *Options) *Table {
-	t := &Table{opts: o, groups: map[string]*upstreamBlock{}, issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, temps: map[string]bool{}, formats: map[string]*logFormat{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
+	t := &Table{opts: o, http: newNames(false), stream: newNames(true), issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, temps: map[string]bool{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
 	t.cacheZones = map[string]*cacheZone{}
 	t.requestZones, t.connectionZones = map[string]*requestZone{}, map[string]*connectionZone{}
 	t.refs.Store(1)
@@ -83,7 +82,7 @@ func (t *Table) begin() {
 
 // socket is one address to bind, with everything that listens on it.
 type socket struct {
-	network string // "tcp4", "tcp6" or "unix"
+	network string // "tcp4", "tcp6", "udp4", "udp6" or "unix"
 	address netip.AddrPort
 	path    string // of a unix socket
 	options listenOptions
@@ -112,6 +111,7 @@ func (s *socket) endpoint(local netip.Addr) *endpoint {
 // endpoint is an address of listen directives and the servers behind it.
 type endpoint struct {
 	address  string // as nginx prints it: "0.0.0.0:80", "[::]:443", "unix:/p"
+	stream   bool   // of the stream block
 	options  listenOptions
 	servers  []*Server
 	fallback *Server // default_server, else the first
@@ -153,7 +153,7 @@ func (e *endpoint) find(host []byte, x *Exchange) *Server {
 // listen is one listen directive of a server.
 type listen struct {
 	server  *Server
-	network string // "tcp4", "tcp6", "unix"
+	network string // "tcp4", "tcp6", "udp4", "udp6", "unix"
 	address netip.AddrPort
 	path    string
 	text    string // as nginx prints the address
@@ -168,6 +168,7 @@ type listenOptions struct {
 	bind          bool // a parameter that asks for a socket of its own was given
 	set           bool // any socket parameter was given
 	ssl           bool
+	udp           bool
 	http2         bool
 	proxyProtocol bool
 	backlog       int // -1: the system's

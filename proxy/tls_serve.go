@@ -304,7 +304,7 @@ func (h *handshake) findCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 func (c *client) certificateFrom(sources []*certSource, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t := c.rt.acquire()
 	defer t.release()
-	x := &Exchange{client: c, table: t, stream: noStream{}, Req: &http1.Request{}, server: c.endpoint.fallback, start: time.Now(), slots: make([]slot, t.slots)}
+	x := &Exchange{client: c, table: t, stream: noStream{}, Req: &http1.Request{}, server: c.endpoint.fallback, start: time.Now(), slots: make([]slot, t.http.vars.slots)}
 	if c.sni != nil {
 		x.server = c.sni
 	}

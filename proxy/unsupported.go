@@ -92,6 +92,7 @@ func missingReason(name, module string) string {
 		"ngx_http_dav_module":          "WebDAV",
 		"ngx_http_geoip_module":        "GeoIP",
 		"ngx_http_grpc_module":         "gRPC",
+		"ngx_stream_geoip_module":      "GeoIP",
 		"ngx_http_image_filter_module": "image conversion",
 		"ngx_http_perl_module":         "embedded Perl",
 		"ngx_http_tunnel_module":       "CONNECT tunnels",
@@ -99,8 +100,8 @@ func missingReason(name, module string) string {
 		"ngx_http_xslt_filter_module":  "XSLT",
 	}[module]
 	switch {
-	case strings.HasPrefix(module, "ngx_stream_"):
-		what = "TCP and UDP proxying"
+	case strings.HasPrefix(module, "ngx_stream_") && strings.Contains(name, "ssl"):
+		what = "TLS of sessions"
 	case strings.HasPrefix(module, "ngx_mail_"):
 		what = "mail proxying"
 	case strings.Contains(name, "_store"):

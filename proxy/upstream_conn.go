@@ -45,7 +45,8 @@ const (
 	wireHTTP2
 	wireFastCGI
 	wireMemcached
-	wireCGI // answers of CGI or HTTP without more, as those of uwsgi and SCGI
+	wireStream // none: bytes of sessions
+	wireCGI    // answers of CGI or HTTP without more, as those of uwsgi and SCGI
 )
 
 // upstreamWire is how requests and answers go over a connection.
@@ -101,6 +102,7 @@ func (c *upstreamConn) speak(wire wireKind) {
 	case wireMemcached:
 		c.memcached = memcached.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.memcached
+	case wireStream:
 	case wireHTTP1, wireCGI:
 		c.http1 = http1.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.http1
@@ -185,6 +187,10 @@ func (c *upstreamConn) begin(s *upstreamScratch, reused bool) {
 func (c *upstreamConn) close() {
 	if c.queue != nil {
 		c.queue.leave()
+	}
+	if c.kind == wireStream {
+		_ = c.net.Close()
+		return
 	}
 	_ = c.Close()
 }

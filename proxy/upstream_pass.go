@@ -177,7 +177,7 @@ func (x *Exchange) pass(url *upstreamURL) Code {
 
 // findGroup finds the group that a variable names, or makes one of an address.
 func (x *Exchange) findGroup(url *upstreamURL) Code {
-	u, groups := &x.upstream, x.table.groups
+	u, groups := &x.upstream, x.names().groups
 	host := lower(url.host)
 	g := groups[host]
 	if g == nil || !g.explicit || !url.noPort {

@@ -15,7 +15,7 @@ const invitingAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep
 
 // patient has the kept connections of p live as long as a slow machine needs.
 func (p *proxyTest) patient() *proxyTest {
-	for _, g := range p.table.groups {
+	for _, g := range p.table.http.groups {
 		g.idle.Timeout, g.idle.Time = time.Hour, time.Hour
 	}
 	return p

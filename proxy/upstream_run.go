@@ -140,6 +140,10 @@ func (s *upstreamScratch) describe(dst []byte) []byte {
 
 // logUpstream logs with what is being done.
 func (x *Exchange) logUpstream(level logLevel, format string, a ...any) {
+	if x.session != nil { // every message about one says that
+		x.Logf(level, format, a...)
+		return
+	}
 	x.Logf(level, "%s while %s", fmt.Sprintf(format, a...), x.upstream.action)
 }
 

@@ -59,6 +59,12 @@ func newVariables() *variables {
 	return &variables{builtin: map[string]*Variable{}, names: map[string]*variable{}}
 }
 
+func (vs *variables) defineAll(rows []Variable) {
+	for i := range rows {
+		vs.define(&rows[i])
+	}
+}
+
 func (vs *variables) define(v *Variable) {
 	if v.Prefix {
 		vs.prefixes = append(vs.prefixes, v)
@@ -81,7 +87,7 @@ func (vs *variables) use(name string) *variable {
 // use returns the variable of a name in a value, and remembers where a name
 // stood first, for messages.
 func (c *compiler) use(name string) *variable {
-	v := c.vars.use(name)
+	v := c.names.vars.use(name)
 	if d := c.now; v.place.IsZero() && d != nil {
 		v.place = d.Name.Range
 		for _, a := range d.Args {
@@ -116,7 +122,7 @@ func variableName(a parser.Arg) (string, error) {
 // addVariable defines a variable that gets a slot in every exchange: set, map, named
 // captures. fill computes it on first use; nil for those that are assigned.
 func (l *Level) addVariable(name string, fill func(x *Exchange, s *slot)) (*variable, error) {
-	vs := l.c.vars
+	vs := l.c.names.vars
 	name = lower(name)
 	b := vs.builtin[name]
 	if b != nil && !b.Changeable && b.Set == nil {
@@ -178,17 +184,16 @@ func (v *variable) compute(dst []byte, x *Exchange, s *slot) ([]byte, bool) {
 // resolveVariables connects every name in use with its definition, and reports
 // the unknown ones as nginx does: without a place.
 func (c *compiler) resolveVariables() {
-	for _, v := range c.vars.order {
-		if v.get != nil || c.vars.connect(v) {
+	for _, v := range c.names.vars.order {
+		if v.get != nil || c.names.vars.connect(v) {
 			continue
 		}
 		hint := ""
-		if best := c.vars.nearest(v.name); best != "" {
+		if best := c.names.vars.nearest(v.name); best != "" {
 			hint = "did you mean \"$" + best + "\"?"
 		}
 		c.failLater(parser.Error, v.place, parser.Range{}, "Y014", hint, "unknown %q variable", v.name)
 	}
-	c.table.slots, c.table.vars = c.vars.slots, c.vars
 }
 
 // nearest finds the variable that a misspelt name may have meant: a built-in,
@@ -234,7 +239,7 @@ func (vs *variables) prefixed(name string) *Variable {
 // appendVariable appends the variable of a name that is known only now, in
 // lower case (ngx_http_get_variable).
 func (x *Exchange) appendVariable(dst, name []byte) ([]byte, bool) {
-	vs := x.table.vars
+	vs := x.names().vars
 	if v := vs.names[string(name)]; v != nil && v.get != nil {
 		return v.get(dst, x)
 	}

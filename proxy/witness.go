@@ -69,6 +69,9 @@ const (
 func Witnesses(t *Table, file *parser.File) []Witness {
 	w := &witnesses{endpoints: map[string]*endpoint{}, bases: map[parser.Range]int{}, patterns: map[patternKey]*pcre.Syntax{}}
 	for _, s := range t.sockets {
+		if s.fallback.stream {
+			continue
+		}
 		for _, e := range s.exact {
 			w.endpoints[s.network+e.address] = e
 		}

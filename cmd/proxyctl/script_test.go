@@ -86,6 +86,9 @@ func runScripts(t *testing.T, installed string) {
 				return installed != "", nil
 			case "1.31":
 				return mainline, nil
+			case "stream":
+				_, can := streamModule()
+				return installed == "" || can, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -96,6 +99,8 @@ func runScripts(t *testing.T, installed string) {
 			"backend":     scriptBackend,
 			"application": scriptApplication,
 			"send":        scriptSend,
+			"talk":        scriptTalk,
+			"echo":        scriptEcho,
 			"get":         scriptGet,
 			"log":         scriptLog,
 			"run":         scriptRun,
@@ -220,6 +225,9 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
 	globals := "daemon off; pid logs/nginx.pid;"
+	if load, can := streamModule(); h.installed != "" && can {
+		globals = load + globals
+	}
 	program := h.program(ts)
 	if os.Geteuid() == 0 {
 		globals += " user root;" // the script's folder is root's alone
@@ -268,7 +276,11 @@ func scriptRun(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(filepath.Join(dir, "logs"), 0o755))
 	h.background = filepath.Join(dir, "logs/nginx.pid")
 	if os.Geteuid() == 0 && !slices.Contains(args, "-g") {
-		args = append([]string{"-g", "user root;"}, args...) // the script's folder is root's alone
+		globals := "user root;" // the script's folder is root's alone
+		if load, can := streamModule(); h.installed != "" && can {
+			globals = load + globals
+		}
+		args = append([]string{"-g", globals}, args...)
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.Command(h.program(ts), append([]string{"-p", dir, "-e", "logs/error.log"}, args...)...)

@@ -353,14 +353,16 @@ func TestTunnel(t *testing.T) {
 	t.Parallel()
 	kinds(t, func(t *testing.T, client, a *Conn) {
 		b, server := pair(t, a.sweeper)
-		type result struct {
-			toB, toA int64
-			err      error
-		}
-		done := make(chan result, 1)
+		tunnel := NewTunnel(a, b)
+		tunnel.FromA, tunnel.FromB, tunnel.HalfClose = []byte("early "), []byte("first "), true
+		firsts := 0
+		tunnel.BA.First = func() { firsts++ }
+		done := make(chan struct{})
 		go func() {
-			toB, toA, err := Tunnel(a, b, []byte("early "), []byte("first "), 5*time.Second)
-			done <- result{toB, toA, err}
+			tunnel.Run()
+			_ = a.Close()
+			_ = b.Close()
+			close(done)
 		}()
 		_, half := a.nc.(halfCloser)
 		large := strings.Repeat("x", 3<<20)
@@ -379,11 +381,66 @@ func TestTunnel(t *testing.T) {
 				t.Errorf("server got %q, %v", got, err)
 			}
 		}
-		r := <-done
-		if half && (r.err != nil || r.toB != 10) || r.toA != int64(len(got)) {
-			t.Errorf("got %+v", r)
+		<-done
+		up, down := &tunnel.AB, &tunnel.BA
+		if half && (up.ReadErr != nil || up.WriteErr != nil || up.Out() != 10 || tunnel.Ended() != up) || down.Out() != int64(len(got)) || down.In() != down.Out() || firsts != 1 {
+			t.Errorf("up %d %v %v, down %d, first bytes %d times", up.Out(), up.ReadErr, up.WriteErr, down.Out(), firsts)
 		}
 	})
+}
+
+// TestTunnelEnds: without half closed connections the end of one direction is
+// that of both, when all of it has been written.
+func TestTunnelEnds(t *testing.T) {
+	t.Parallel()
+	s := sweeper(t)
+	client, a := pair(t, s)
+	b, server := pair(t, s)
+	tunnel := NewTunnel(a, b)
+	done := make(chan struct{})
+	go func() {
+		tunnel.Run()
+		_ = a.Close()
+		_ = b.Close()
+		close(done)
+	}()
+	_, _ = io.WriteString(client, "all of it")
+	_ = client.CloseWrite()
+	if got, err := io.ReadAll(server); err != nil || string(got) != "all of it" {
+		t.Errorf("server got %q, %v", got, err)
+	}
+	<-done
+	if tunnel.Ended() != &tunnel.AB || tunnel.TimedOut() || tunnel.Aborted() {
+		t.Error("the end of the client is not that of the tunnel")
+	}
+}
+
+// TestTunnelRate: a second's worth goes at once, the rest at the rate.
+func TestTunnelRate(t *testing.T) {
+	t.Parallel()
+	s := sweeper(t)
+	client, a := pair(t, s)
+	b, server := pair(t, s)
+	tunnel := NewTunnel(a, b)
+	tunnel.AB.Rate, tunnel.Idle = 1000, time.Second // being held back is not idleness
+	done := make(chan struct{})
+	go func() {
+		tunnel.Run()
+		close(done)
+	}()
+	began := time.Now()
+	go func() { _, _ = client.Write(make([]byte, 2500)) }()
+	if _, err := io.ReadFull(server, make([]byte, 2500)); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d < time.Second {
+		t.Errorf("2500 bytes at 1000 a second took %v", d)
+	}
+	tunnel.Abort()
+	<-done
+	if !tunnel.Aborted() {
+		t.Error("the tunnel does not know that it was aborted")
+	}
 }
 
 func TestTunnelIdle(t *testing.T) {
@@ -398,9 +455,11 @@ func TestTunnelIdle(t *testing.T) {
 		}
 	}()
 	began := time.Now()
-	_, toA, err := Tunnel(a, b, nil, nil, time.Second)
-	if d := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || toA != 10 || d < 2500*time.Millisecond || d > 10*time.Second {
-		t.Errorf("%d bytes, %v after %v", toA, err, d)
+	tunnel := NewTunnel(a, b)
+	tunnel.Idle = time.Second
+	tunnel.Run()
+	if d := time.Since(began); !tunnel.TimedOut() || tunnel.BA.Out() != 10 || d < 2500*time.Millisecond {
+		t.Errorf("%d bytes, timed out: %v after %v", tunnel.BA.Out(), tunnel.TimedOut(), d)
 	}
 }
 

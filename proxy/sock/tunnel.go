@@ -4,130 +4,287 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
+// Tunnel is two connections that are copied to each other; NewTunnel makes one.
+// Its fields are set before Run; what is said by methods may be asked for at any time.
+type Tunnel struct {
+	A, B net.Conn
+	// FromA and FromB are bytes that have been read already.
+	FromA, FromB []byte
+	// Idle is how long nothing may move in either direction; 0 for ever. The
+	// time that a rate holds a direction back does not count.
+	Idle time.Duration
+	// HalfClose passes the end of one direction on and lets the other go on.
+	// Without it the end of one, once all of it has been written, is that of both.
+	HalfClose bool
+	// Buffer bounds what is read at once; 0 for the size of the pooled buffers,
+	// which nothing exceeds.
+	Buffer int
+	// AB and BA are the directions from A to B and from B to A.
+	AB, BA Flow
+
+	began    time.Time
+	last     atomic.Int64 // when a byte was moved, since began
+	held     atomic.Int32 // directions that wait for their rate
+	over     chan struct{}
+	once     sync.Once
+	timedOut atomic.Bool
+	aborted  atomic.Bool
+	watchdog *time.Timer
+	halved   atomic.Bool          // one direction has ended, and its end was passed on
+	deciding atomic.Pointer[Flow] // the direction that ended the tunnel
+}
+
+// NewTunnel makes a tunnel that does not run yet.
+func NewTunnel(a, b net.Conn) *Tunnel {
+	return &Tunnel{A: a, B: b, over: make(chan struct{})}
+}
+
+// Flow is one direction of a Tunnel.
+type Flow struct {
+	// Rate bounds the bytes in a second; 0 for no bound. Begun is since when it
+	// counts, with a second's worth in advance; zero for when the tunnel begins.
+	Rate  int64
+	Begun time.Time
+	// First, if not nil, is called before the first bytes are passed on.
+	First func()
+
+	in, out atomic.Int64
+	started bool
+
+	// ReadErr and WriteErr are what ended the direction, nil for a proper end
+	// and for the end of the tunnel. They are there when Run has returned.
+	ReadErr, WriteErr error
+}
+
+// In is how many bytes have been read.
+func (f *Flow) In() int64 { return f.in.Load() }
+
+// Out is how many bytes have been written.
+func (f *Flow) Out() int64 { return f.out.Load() }
+
+// TimedOut says that nothing moved for the time Idle.
+func (t *Tunnel) TimedOut() bool { return t.timedOut.Load() }
+
+// Aborted says that Abort ended the tunnel.
+func (t *Tunnel) Aborted() bool { return t.aborted.Load() }
+
+// Ended is the direction whose end was that of the tunnel: the first that ended,
+// or with HalfClose the second.
+func (t *Tunnel) Ended() *Flow { return t.deciding.Load() }
+
+// Abort ends the tunnel. It never waits, and may be called from anywhere.
+func (t *Tunnel) Abort() {
+	t.aborted.Store(true)
+	t.stop()
+}
+
 // halfCloser can end one direction.
 type halfCloser interface{ CloseWrite() error }
 
-var tunnelBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// tunnelBuffer is the size of the pooled buffers.
+const tunnelBuffer = 32 << 10
 
-// tunnel is two connections that are copied to each other.
-type tunnel struct {
-	idle     time.Duration
-	began    time.Time
-	last     atomic.Int64 // when a byte was moved, since began
-	over     atomic.Bool
-	timedOut atomic.Bool
-	watchdog *time.Timer
-}
+var tunnelBuffers = sync.Pool{New: func() any { return new([tunnelBuffer]byte) }}
 
-// Tunnel passes bytes both ways until both directions have ended, one fails, or
-// no byte moves for the time idle (0: for ever; the error is
-// os.ErrDeadlineExceeded then). fromA and fromB are what has been read already.
-// The end of one direction is passed on; a connection that cannot be closed by
-// half is closed. It returns how many bytes went to b and to a. The caller closes
-// both. A raw Conn holds no buffer while nothing arrives.
-func Tunnel(a, b net.Conn, fromA, fromB []byte, idle time.Duration) (toB, toA int64, err error) {
-	t := &tunnel{idle: idle, began: time.Now()}
-	if idle > 0 {
+// Run copies until the tunnel ends. The caller closes both connections, which
+// can then no longer be read or written. A raw Conn holds no buffer while nothing
+// arrives.
+func (t *Tunnel) Run() {
+	t.began = time.Now()
+	for _, c := range []net.Conn{t.A, t.B} {
+		if s := raw(c); s != nil { // Idle takes the place of its timeouts
+			s.SetTimeout(0)
+			s.SetWriteTimeout(0)
+		}
+	}
+	if t.Idle > 0 {
 		armed := make(chan struct{})
-		t.watchdog = time.AfterFunc(idle, func() {
+		t.watchdog = time.AfterFunc(t.Idle, func() {
 			<-armed
-			t.check(a, b)
+			t.check()
 		})
 		close(armed)
 	}
 	var wg sync.WaitGroup
-	var errA error
-	wg.Go(func() { toA, errA = t.pump(a, b, fromB) })
-	toB, err = t.pump(b, a, fromA)
+	wg.Go(func() { t.pump(&t.BA, t.A, t.B, t.FromB) })
+	t.pump(&t.AB, t.B, t.A, t.FromA)
 	wg.Wait()
-	t.over.Store(true)
+	t.stop()
 	if t.watchdog != nil {
 		t.watchdog.Stop()
 	}
-	switch {
-	case t.timedOut.Load():
-		return toB, toA, os.ErrDeadlineExceeded
-	case err == nil || errors.Is(err, ErrAborted) && errA != nil:
-		err = errA
+}
+
+// stop ends both directions without waiting.
+func (t *Tunnel) stop() {
+	t.once.Do(func() { close(t.over) })
+	abort(t.A)
+	abort(t.B)
+}
+
+func (t *Tunnel) stopped() bool {
+	select {
+	case <-t.over:
+		return true
+	default:
+		return false
 	}
-	return toB, toA, err
 }
 
 // check ends the tunnel if nothing has moved for too long.
-func (t *tunnel) check(a, b net.Conn) {
-	if t.over.Load() {
+func (t *Tunnel) check() {
+	if t.stopped() {
 		return
 	}
-	rest := t.idle - (time.Since(t.began) - time.Duration(t.last.Load()))
+	rest := t.Idle - (time.Since(t.began) - time.Duration(t.last.Load()))
+	if t.held.Load() > 0 {
+		rest = t.Idle
+	}
 	if rest > 0 {
 		t.watchdog.Reset(rest)
 		return
 	}
 	t.timedOut.Store(true)
-	abort(a)
-	abort(b)
+	t.stop()
 }
 
-// pump copies one direction.
-func (t *tunnel) pump(dst, src net.Conn, first []byte) (int64, error) {
-	total, err := t.write(dst, first)
-	if err == nil {
-		var more int64
+func (t *Tunnel) moved() { t.last.Store(int64(time.Since(t.began))) }
+
+// pump copies one direction to its end.
+func (t *Tunnel) pump(f *Flow, dst, src net.Conn, first []byte) {
+	var rerr, werr error
+	if len(first) > 0 {
+		werr = t.pass(f, dst, first)
+	}
+	if werr == nil {
 		if c, ok := src.(*Conn); ok && c.raw != nil {
-			more, err = t.pumpRaw(dst, c)
+			rerr, werr = t.pumpRaw(f, dst, c)
 		} else {
-			more, err = t.pumpPlain(dst, src)
+			rerr, werr = t.pumpPlain(f, dst, src)
 		}
-		total += more
 	}
-	if err != nil {
-		abort(src)
-		abort(dst)
-		return total, err
+	if t.stopped() { // whatever it was, it is the end of the tunnel
+		return
 	}
-	if h, ok := dst.(halfCloser); !ok || h.CloseWrite() != nil {
-		abort(src)
-		abort(dst)
+	if !errors.Is(rerr, io.EOF) {
+		f.ReadErr = rerr
 	}
-	return total, nil
+	f.WriteErr = werr
+	if werr == nil && t.HalfClose && t.halved.CompareAndSwap(false, true) {
+		if h, ok := dst.(halfCloser); ok && h.CloseWrite() == nil {
+			t.moved()
+			return
+		}
+	}
+	t.deciding.CompareAndSwap(nil, f)
+	t.stop()
 }
 
-func (t *tunnel) write(dst net.Conn, p []byte) (int64, error) {
+// pass writes what has been read.
+func (t *Tunnel) pass(f *Flow, dst net.Conn, p []byte) error {
+	f.in.Add(int64(len(p)))
+	if !f.started && len(p) > 0 {
+		f.started = true
+		if f.First != nil {
+			f.First()
+		}
+	}
+	t.moved()
 	if len(p) == 0 {
-		return 0, nil
+		return nil
 	}
 	n, err := dst.Write(p)
-	t.last.Store(int64(time.Since(t.began)))
-	return int64(n), err
+	f.out.Add(int64(n))
+	t.moved()
+	return err
 }
 
-func (t *tunnel) pumpPlain(dst, src net.Conn) (total int64, err error) {
-	buf := tunnelBuffers.Get().(*[32 << 10]byte)
+// most is how much may be read now. It waits while the rate allows nothing, and
+// returns 0 when the tunnel has ended meanwhile.
+func (t *Tunnel) most(f *Flow) int {
+	most := tunnelBuffer
+	if t.Buffer > 0 {
+		most = min(most, t.Buffer)
+	}
+	if f.Rate <= 0 {
+		return most
+	}
+	begun := f.Begun
+	if begun.IsZero() {
+		begun = t.began
+	}
+	for {
+		allowed := f.Rate*(int64(time.Since(begun)/time.Second)+1) - f.in.Load()
+		if allowed > 0 {
+			return int(min(allowed, int64(most)))
+		}
+		if !t.hold(time.Duration(-allowed)*time.Second/time.Duration(f.Rate) + time.Millisecond) {
+			return 0
+		}
+	}
+}
+
+// rest waits for the time that n bytes take at the rate.
+func (t *Tunnel) rest(f *Flow, n int) {
+	if f.Rate > 0 {
+		t.hold((time.Duration(n) * time.Second / time.Duration(f.Rate)).Truncate(time.Millisecond))
+	}
+}
+
+// hold waits; false when the tunnel has ended meanwhile.
+func (t *Tunnel) hold(d time.Duration) bool {
+	if d <= 0 {
+		return !t.stopped()
+	}
+	t.held.Add(1)
+	timer := time.NewTimer(d)
+	defer func() {
+		timer.Stop()
+		t.moved()
+		t.held.Add(-1)
+	}()
+	select {
+	case <-t.over:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func (t *Tunnel) pumpPlain(f *Flow, dst, src net.Conn) (rerr, werr error) {
+	buf := tunnelBuffers.Get().(*[tunnelBuffer]byte)
 	defer tunnelBuffers.Put(buf)
 	for {
-		n, err := src.Read(buf[:])
-		m, werr := t.write(dst, buf[:n])
-		total += m
-		if err != nil || werr != nil {
-			return total, pumpError(err, werr)
+		most := t.most(f)
+		if most == 0 {
+			return nil, nil
+		}
+		n, err := src.Read(buf[:most])
+		if n > 0 {
+			if werr := t.pass(f, dst, buf[:n]); werr != nil {
+				return nil, werr
+			}
+			t.rest(f, n)
+		}
+		if err != nil {
+			return err, nil
 		}
 	}
 }
 
 // pumpRaw takes a buffer when something has arrived.
-func (t *tunnel) pumpRaw(dst net.Conn, src *Conn) (total int64, err error) {
-	var buf *[32 << 10]byte
-	n, failed := 0, syscall.Errno(0)
+func (t *Tunnel) pumpRaw(f *Flow, dst net.Conn, src *Conn) (rerr, werr error) {
+	var buf *[tunnelBuffer]byte
+	n, most, failed := 0, 0, syscall.Errno(0)
 	step := func(fd uintptr) bool {
-		buf = tunnelBuffers.Get().(*[32 << 10]byte)
-		n, failed = read(int(fd), buf[:])
+		buf = tunnelBuffers.Get().(*[tunnelBuffer]byte)
+		n, failed = read(int(fd), buf[:most])
 		if failed == syscall.EAGAIN {
 			tunnelBuffers.Put(buf)
 			buf = nil
@@ -136,51 +293,45 @@ func (t *tunnel) pumpRaw(dst net.Conn, src *Conn) (total int64, err error) {
 		return true
 	}
 	for {
+		if most = t.most(f); most == 0 {
+			return nil, nil
+		}
 		src.begin(&src.reads)
 		err := src.wait(&src.reads, src.raw.Read, step)
 		src.reads.deadline.Store(0)
 		if err == nil {
 			_, err = readResult(n, failed)
 		}
-		if err != nil {
-			n = 0
+		if err == nil {
+			werr = t.pass(f, dst, buf[:n])
 		}
-		var werr error
 		if buf != nil {
-			var m int64
-			m, werr = t.write(dst, buf[:n])
-			total += m
 			tunnelBuffers.Put(buf)
 			buf = nil
 		}
 		if err != nil || werr != nil {
-			return total, pumpError(err, werr)
+			return err, werr
 		}
+		t.rest(f, n)
 	}
-}
-
-// pumpError makes no error of a proper end.
-func pumpError(err, werr error) error {
-	if werr != nil {
-		return werr
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // abort ends both directions of a connection without waiting.
 func abort(c net.Conn) {
-	if s, ok := c.(*Conn); ok {
+	if s := raw(c); s != nil {
 		s.Abort()
 		return
 	}
+	_ = c.SetDeadline(past)
+}
+
+// raw gives the Conn that c is or lies over; nil for none.
+func raw(c net.Conn) *Conn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		if s, ok := t.NetConn().(*Conn); ok {
-			s.Abort()
-			return
+			return s
 		}
 	}
-	_ = c.SetDeadline(past)
+	s, _ := c.(*Conn)
+	return s
 }

@@ -171,6 +171,20 @@ func (a *Attempt) Done(p *Peer, ok bool, now int64) (disabled bool) {
 	return false
 }
 
+// Connected notes that a connection to the peer is there, for who learns no more
+// than that: a peer that had failed is back
+// (ngx_stream_upstream_notify_round_robin_peer).
+func (a *Attempt) Connected(p *Peer) {
+	if a.group.single {
+		return
+	}
+	a.group.mu.Lock()
+	defer a.group.mu.Unlock()
+	if p.accessed < p.checked {
+		p.fails = 0
+	}
+}
+
 // fail counts a failure and takes weight from the peer, which it regains by
 // one each time it takes part in a choice.
 func (p *Peer) fail(now int64) (disabled bool) {

@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"proxyctl/parser"
+)
+
+// ngx_stream_proxy_module: passes sessions on to servers. What it has in common
+// with proxying of HTTP are the rows, the targets, the groups of servers and the
+// connections; how a session goes on is in session_proxy.go.
+
+// streamProxyConf is what the module knows at a level beside what Conf.Proxy
+// says.
+type streamProxyConf struct {
+	timeout                  time.Duration
+	uploadRate, downloadRate *Value
+	requests, responses      int
+	next                     bool
+	header                   int // that is sent: index in proxyHeaderWords
+	halfClose                bool
+}
+
+// proxyHeaderWords are the versions of the PROXY protocol.
+func proxyHeaderWords() []string { return []string{"off", "on", "v2"} }
+
+// anyResponses is what proxy_responses is when it is not given.
+const anyResponses = math.MaxInt32
+
+func streamProxyModule() Module {
+	return Module{
+		Name: "ngx_stream_proxy_module", Commands: streamProxyCommands(),
+		Init: func(c *Conf) {
+			if !c.Stream.is {
+				return
+			}
+			c.StreamProxy = streamProxyConf{timeout: 10 * time.Minute, next: true, responses: anyResponses}
+			c.Proxy.wire, c.Proxy.bufferSize, c.Proxy.ignoreClientAbort = wireStream, 16<<10, true
+		},
+	}
+}
+
+func streamProxyCommands() []Command {
+	conf := func(c *Conf) *streamProxyConf { return &c.StreamProxy }
+	row := func(name, defaults, doc string) Command {
+		return Command{Name: "proxy_" + name, In: inStreamLevels, Default: defaults, Doc: doc}
+	}
+	rows := []Command{
+		{Name: "proxy_pass", In: InStreamServer, Args: "1", Syntax: "address", Doc: "Passes sessions to a server.", Set: setPass(proxyUpstream, serveStreamProxy, plainTarget(""))},
+		Time(row("timeout", "10m", "Sets how long nothing may move in either direction."), func(c *Conf) *time.Duration { return &conf(c).timeout }),
+		row("upload_rate", "0", "Limits how fast the client is read, in bytes a second.").with("1", "rate", setRate(func(c *Conf) **Value { return &conf(c).uploadRate })),
+		row("download_rate", "0", "Limits how fast the server is read, in bytes a second.").with("1", "rate", setRate(func(c *Conf) **Value { return &conf(c).downloadRate })),
+		Number(row("requests", "0", "Sets after how many datagrams of a client a session of its own begins."), func(c *Conf) *int { return &conf(c).requests }),
+		Number(row("responses", "", "Sets how many datagrams the server answers one of the client with."), func(c *Conf) *int { return &conf(c).responses }),
+		Flag(row("next_upstream", "on", "Passes a session to the next server when one cannot be connected to."), func(c *Conf) *bool { return &conf(c).next }),
+		Enum(row("protocol", "off", "Sends the PROXY protocol header to the server."), proxyHeaderWords(), func(c *Conf) *int { return &conf(c).header }),
+		Flag(row("half_close", "off", "Lets each direction of a connection end by itself."), func(c *Conf) *bool { return &conf(c).halfClose }),
+	}
+	shared := []string{
+		"proxy_bind", "proxy_connect_timeout", "proxy_next_upstream_timeout", "proxy_next_upstream_tries",
+		"proxy_socket_keepalive", "proxy_socket_rcvbuf", "proxy_socket_sndbuf", "proxy_buffer_size",
+	}
+	for _, c := range upstreamRows("proxy", nil, proxyUpstream) {
+		if !slices.Contains(shared, c.Name) {
+			continue
+		}
+		if c.In = inStreamLevels; c.Name == "proxy_buffer_size" {
+			c.Default, c.Doc = "16k", "Sets how much is read at once, up to 32k."
+			rows = append(rows, deprecated(c, "proxy_downstream_buffer"), deprecated(c, "proxy_upstream_buffer"))
+		}
+		rows = append(rows, c)
+	}
+	return rows
+}
+
+// deprecated makes the row of an older name (ngx_conf_deprecated).
+func deprecated(c Command, name string) Command {
+	set, now := c.Set, c.Name
+	c.Name, c.Doc = name, "The former name of "+now+"."
+	c.Set = func(l *Level, d *parser.Directive) error {
+		l.warnAt(d, d.Name, "the %q directive is deprecated, use the %q directive instead", name, now)
+		return set(l, d)
+	}
+	return c
+}
+
+// serveStreamProxy passes a session to one server after the other until one can
+// be connected to (ngx_stream_proxy_handler).
+func serveStreamProxy(x *Exchange) Code {
+	c := &x.loc.Conf.Proxy.upstreamConf
+	u, code := x.beginPass(c)
+	if code != OK {
+		return code
+	}
+	var url upstreamURL
+	if !x.aim("", &url) {
+		return sessionFailed
+	}
+	if u.vars.dynamic {
+		if x.findGroup(&url) != OK {
+			return sessionFailed
+		}
+	} else {
+		u.group = u.block.group.Load()
+	}
+	u.start = nanos()
+	u.attempt.Start(u.group, x.balanceKey())
+	u.attempt.Limit(c.nextTries)
+	for {
+		code, next := x.serverSession()
+		if !next {
+			return code
+		}
+		if !x.nextSessionServer() {
+			return sessionNoServer
+		}
+	}
+}
+
+// nextSessionServer counts a failure, and says whether another server is asked
+// (ngx_stream_proxy_next_upstream).
+func (x *Exchange) nextSessionServer() bool {
+	u := &x.upstream
+	u.endState()
+	if u.attempt.Done(u.peer, false, nanos()) {
+		x.Logf(logWarn, "upstream server temporarily disabled")
+	}
+	u.peer = nil
+	x.closeServer()
+	return u.attempt.Tries() > 0 && x.loc.Conf.StreamProxy.next && !x.session.ended() &&
+		(u.conf.nextTimeout == 0 || nanos()-u.start < int64(u.conf.nextTimeout))
+}
+
+// isStreamUpstreamVariable tells the variables about attempts that sessions have
+// in common with requests.
+func isStreamUpstreamVariable(name string) bool {
+	return slices.Contains(strings.Fields("upstream_addr upstream_connect_time upstream_bytes_received upstream_bytes_sent"), name)
+}

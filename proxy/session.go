@@ -1,0 +1,316 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"proxyctl/proxy/http1"
+	"proxyctl/proxy/sock"
+)
+
+// A session of the stream block: what its client sends goes to a server, and what
+// the server sends goes back (ngx_stream_handler.c). It is an exchange without a
+// request, so that values, logs, limits and groups of servers are the same as
+// those of HTTP.
+
+// session is what an exchange of the stream block has instead of a request.
+type session struct {
+	// conn is the client's side: its socket, or TLS over it. It is nil for UDP.
+	conn net.Conn
+	// preread is what has been read and not passed on yet.
+	preread []byte
+	udp     bool
+	passes  int // how often it was passed to another listener
+
+	request http1.Request // an empty one
+	in, out atomic.Int64  // bytes from and to the client, beside those of the tunnel
+
+	mu      sync.Mutex
+	tunnel  *sock.Tunnel
+	server  *upstreamConn // that is connected or talked to
+	aborted bool
+}
+
+// The actions of sessions beside those of requests, as nginx names them in its
+// error log.
+const (
+	initializing = "initializing session"
+	prereading   = "prereading client data"
+	returning    = "returning text"
+	fromClient   = "proxying and reading from client"
+	fromServer   = "proxying and reading from upstream"
+	toClient     = "proxying and sending to client"
+	toServer     = "proxying and sending to upstream"
+	proxying     = "proxying connection"
+)
+
+// The statuses of sessions (NGX_STREAM_OK and so on).
+const (
+	sessionOK       Code = 200
+	sessionRefused  Code = 400
+	sessionFailed   Code = 500
+	sessionNoServer Code = 502
+)
+
+// received is how many bytes have come from the client.
+func (s *session) received() int64 {
+	n := s.in.Load()
+	if t := s.current(); t != nil {
+		n += t.AB.In()
+	}
+	return n
+}
+
+// sent is how many bytes have gone to the client.
+func (s *session) sent() int64 {
+	n := s.out.Load()
+	if t := s.current(); t != nil {
+		n += t.BA.Out()
+	}
+	return n
+}
+
+func (s *session) current() *sock.Tunnel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tunnel
+}
+
+// protocol is $protocol.
+func (s *session) protocol() string {
+	if s.udp {
+		return "UDP"
+	}
+	return "TCP"
+}
+
+// abort ends the session from another goroutine.
+func (s *session) abort(c *sock.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aborted = true
+	if s.tunnel != nil {
+		s.tunnel.Abort()
+	}
+	if s.server != nil {
+		s.server.Abort()
+	}
+	if c != nil {
+		c.Abort()
+	}
+}
+
+// use makes a connection to a server the one that ends with the session. False
+// when it has been ended already.
+func (s *session) use(conn *upstreamConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = conn
+	return !s.aborted
+}
+
+// begin makes a tunnel the session's. False when it has been ended already.
+func (s *session) begin(t *sock.Tunnel) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tunnel = t
+	return !s.aborted
+}
+
+// ended says that somebody else ended the session.
+func (s *session) ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.aborted
+}
+
+// serveSession serves an accepted connection of the stream block to its end.
+// It belongs to the generation that accepted it.
+func (c *client) serveSession(s *sock.Conn) {
+	defer func() { _ = s.Close() }()
+	t := c.table
+	if !t.acquire() {
+		if t = c.rt.acquire(); !c.follow(t) {
+			t.release()
+			return
+		}
+	}
+	x := newExchange(c, noStream{}, t)
+	x.begins(&session{conn: s})
+	c.life.onEnd(nil, func() { x.session.abort(s) })
+	x.serveSession()
+	c.life.onEnd(nil, s.Abort) // the exchange goes back to where it came from
+	x.release()
+}
+
+// begins makes x an exchange of a session.
+func (x *Exchange) begins(s *session) {
+	x.session, x.Req = s, &s.request
+	x.server = x.client.endpoint.fallback
+	x.loc = x.server.Level
+	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo {
+		udp := ""
+		if s.udp {
+			udp = "udp "
+		}
+		x.logBare(logInfo, "%sclient %s connected to %s", udp, x.client.peerText(), x.client.socket.address)
+	}
+}
+
+// serveSession takes the session through its phases and logs it.
+func (x *Exchange) serveSession() {
+	x.upstream.action = initializing
+	x.Out.Status = int(x.sessionPhases())
+	x.resume = LogPhase
+	for _, h := range x.loc.handlers[LogPhase] {
+		h(x)
+	}
+}
+
+// sessionPhases runs the phases of the session (ngx_stream_core_run_phases).
+func (x *Exchange) sessionPhases() Code {
+	c := x.client
+	if s := x.session; c.endpoint.options.proxyProtocol && s.passes == 0 && !s.udp {
+		if code := c.readForwarded(c.sock); code != OK {
+			return code
+		}
+	}
+	for _, phase := range []Phase{PostRead, PreAccess, Access, Handshake, Preread} {
+		if code := x.sessionPhase(phase); code != Declined {
+			return code
+		}
+	}
+	x.upstream.action = ""
+	if c.sock != nil {
+		c.sock.ReadUntil(0)
+	}
+	x.setNoDelay()
+	if content := x.loc.Conf.Own.Content; content != nil {
+		return content(x)
+	}
+	return sessionFailed
+}
+
+// sessionPhase asks the handlers of a phase; Declined goes on with the next one.
+// A handler of the preread phase returns Again when session.preread does not tell
+// it enough yet.
+func (x *Exchange) sessionPhase(phase Phase) Code {
+	for _, h := range x.loc.handlers[phase] {
+		code := h(x)
+		for code == Again {
+			if code = x.readPreread(); code == OK {
+				code = h(x)
+			}
+		}
+		switch code {
+		case Declined:
+		case OK:
+			return Declined
+		default:
+			return code
+		}
+	}
+	return Declined
+}
+
+// setNoDelay does what the server says that was found: the connection began
+// with what the default server says.
+func (x *Exchange) setNoDelay() {
+	on := x.loc.Conf.Core.TCPNoDelay
+	if on == x.client.endpoint.fallback.Level.Conf.Core.TCPNoDelay {
+		return
+	}
+	if tcp, ok := x.client.conn.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(on)
+	}
+}
+
+// describe appends what nginx adds to every message about a session
+// (ngx_stream_log_error, ngx_stream_proxy_log_error).
+func (s *session) describe(p []byte, x *Exchange) []byte {
+	u := &x.upstream
+	if u.action != "" {
+		p = append(append(p, " while "...), u.action...)
+	}
+	p = append(p, ", "...)
+	if s.udp {
+		p = append(p, "udp "...)
+	}
+	p = x.appendRemoteAddr(append(p, "client: "...))
+	p = append(append(p, ", server: "...), x.client.socket.address...)
+	if !u.begun {
+		return p
+	}
+	if u.name != "" {
+		p = append(append(append(p, ", upstream: \""...), u.name...), '"')
+	}
+	return x.appendTraffic(p)
+}
+
+// appendTraffic appends how many bytes went where.
+func (x *Exchange) appendTraffic(p []byte) []byte {
+	in, out := x.serverTraffic()
+	return fmt.Appendf(p, ", bytes from/to client:%d/%d, bytes from/to upstream:%d/%d", x.session.received(), x.session.sent(), in, out)
+}
+
+// logBare logs a message about the connection without saying more about it.
+func (x *Exchange) logBare(level logLevel, format string, a ...any) {
+	e := x.loc.Conf.Core.ErrorLog
+	if e == nil || level > e.most {
+		return
+	}
+	b := lines.Get().(*line)
+	times := e.logs.clock.at(time.Now())
+	b.begin(times, level, x.client.id)
+	b.buf = fmt.Appendf(b.buf, format, a...)
+	b.end()
+	e.write(b, level, times)
+	b.free()
+}
+
+// send sends bytes to the client within a time that begins again with every
+// byte that goes out.
+func (x *Exchange) send(p []byte, timeout time.Duration) error {
+	x.client.sock.SetTimeout(timeout)
+	n, err := x.session.conn.Write(p)
+	x.session.out.Add(int64(n))
+	return err
+}
+
+// peerText is the client's address with its port.
+func (c *client) peerText() string {
+	if c.remote.IsValid() {
+		return c.remote.String()
+	}
+	return "unix:"
+}
+
+// readPreread reads more of what the client sends. It returns OK, or how the
+// session ends: as by nginx quietly when the client sends nothing more.
+func (x *Exchange) readPreread() Code {
+	s, c := x.session, &x.loc.Conf.Stream
+	x.upstream.action = prereading
+	if int64(len(s.preread)) >= c.prereadSize {
+		x.Logf(logError, "preread buffer full")
+		return sessionRefused
+	}
+	if s.udp { // a datagram is all there is
+		return sessionOK
+	}
+	if cap(s.preread) == 0 {
+		s.preread = make([]byte, 0, c.prereadSize)
+		x.client.sock.ReadUntil(c.prereadTimeout)
+	}
+	n, err := s.conn.Read(s.preread[len(s.preread):c.prereadSize])
+	s.preread = s.preread[:len(s.preread)+n]
+	if n > 0 {
+		return OK
+	}
+	if errnoOf(err) != 0 {
+		x.Logf(logInfo, "%v", errorWithCode("recv() failed", err))
+	}
+	return sessionOK
+}

@@ -1,0 +1,235 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"proxyctl/proxy/sock"
+)
+
+// A session on its way to one server: connect, say who the client is, pass bytes
+// in both directions (ngx_stream_proxy_connect and what follows).
+
+// serverSession chooses a server and lets the session have it. next asks for the
+// next server: this one could not be connected to.
+func (x *Exchange) serverSession() (code Code, next bool) {
+	u := &x.upstream
+	u.since = nanos()
+	u.states = append(u.states, upstreamState{response: -1, connect: -1, header: -1})
+	u.action = connecting
+	peer, err := u.attempt.Next(u.since)
+	if err != nil {
+		u.peer, u.name = nil, u.group.Name
+		u.state().peer = u.name
+		x.Logf(logError, "no live upstreams")
+		u.endState()
+		return sessionNoServer, false
+	}
+	u.peer, u.name = peer, peer.Name
+	u.state().peer = peer.Name
+	if !x.connectServer() {
+		return 0, true
+	}
+	if x.greetServer() {
+		x.tunnel()
+	}
+	x.leaveSessionServer(true)
+	return sessionOK, false
+}
+
+// connectServer connects to the chosen server.
+func (x *Exchange) connectServer() bool {
+	u := &x.upstream
+	conn, err := dialUpstream(x, u.conf, u.peer)
+	if err == nil && !x.session.use(conn) {
+		conn.close()
+		err = sock.ErrAborted
+	}
+	if err != nil {
+		if x.dialFailed(err).next == nextTimeout {
+			x.Logf(logError, "upstream timed out (110: Connection timed out)")
+		}
+		return false
+	}
+	u.conn = conn
+	return true
+}
+
+// greetServer sends what comes before the client's bytes. False ends the session.
+func (x *Exchange) greetServer() bool {
+	u := &x.upstream
+	if header := x.proxyHeader(); header != nil {
+		u.action = toServer
+		u.conn.sock.SetTimeout(x.loc.Conf.StreamProxy.timeout)
+		n, err := u.conn.sock.Write(header)
+		u.state().sent += int64(n)
+		if err != nil {
+			x.logServerError("send()", err)
+			return false
+		}
+		u.action = connecting
+	}
+	x.serverConnected("")
+	return true
+}
+
+// serverConnected notes that the server can be talked to.
+func (x *Exchange) serverConnected(udp string) {
+	u := &x.upstream
+	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo && u.conn != nil {
+		x.logBare(logInfo, "%sproxy %s connected to %s", udp, u.conn.sock.LocalAddr(), u.name)
+	}
+	u.state().connect = nanos() - u.since
+	u.attempt.Connected(u.peer)
+}
+
+// rates evaluates the rates of both directions.
+func (x *Exchange) rates() (upload, download int64) {
+	c := &x.loc.Conf.StreamProxy
+	return rateLimit(x, c.uploadRate).bytes, rateLimit(x, c.downloadRate).bytes
+}
+
+// tunnel passes bytes in both directions until the session ends.
+func (x *Exchange) tunnel() {
+	u, s, c := &x.upstream, x.session, &x.loc.Conf.StreamProxy
+	t := sock.NewTunnel(s.conn, u.conn.net)
+	t.FromA, s.preread = s.preread, nil
+	t.Idle, t.HalfClose, t.Buffer = c.timeout, c.halfClose, int(u.conf.bufferSize)
+	t.AB.Rate, t.BA.Rate = x.rates()
+	t.AB.Begun = time.Unix(0, u.start)
+	t.BA.Begun = t.AB.Begun
+	t.BA.First = func() { u.state().header = nanos() - u.since }
+	if !s.begin(t) {
+		t.Abort()
+	}
+	u.action = proxying
+	t.Run()
+	x.logTunnel(t)
+}
+
+// logTunnel says why a tunnel ended.
+func (x *Exchange) logTunnel(t *sock.Tunnel) {
+	u := &x.upstream
+	switch {
+	case t.Aborted():
+		x.Logf(logInfo, "shutdown timeout")
+		return
+	case t.TimedOut():
+		x.Logf(logInfo, "connection timed out (110: Connection timed out)")
+		return
+	}
+	for _, f := range []struct {
+		err    error
+		action string
+		level  logLevel
+		call   string
+	}{
+		{t.AB.ReadErr, fromClient, logInfo, "recv() failed"},
+		{t.BA.ReadErr, fromServer, logError, "recv() failed"},
+		{t.AB.WriteErr, toServer, logError, "send() failed"},
+		{t.BA.WriteErr, toClient, logInfo, "send() failed"},
+	} {
+		if f.err != nil {
+			u.action = f.action
+			x.Logf(f.level, "%v", errorWithCode(f.call, f.err))
+		}
+	}
+	if t.AB.WriteErr != nil || t.BA.WriteErr != nil {
+		return
+	}
+	who := "client"
+	if t.Ended() == &t.BA {
+		who = "upstream"
+	}
+	x.logBare(logInfo, "%s disconnected%s", who, x.appendTraffic(nil))
+}
+
+// logServerError logs a failure to talk to the server.
+func (x *Exchange) logServerError(call string, err error) {
+	switch {
+	case isTimeout(err):
+		x.Logf(logError, "upstream timed out (110: Connection timed out)")
+	case errors.Is(err, io.EOF):
+		x.Logf(logError, "upstream prematurely closed connection")
+	default:
+		x.Logf(logError, "%v", errorWithCode(call+" failed", err))
+	}
+}
+
+// serverTraffic is how many bytes have come from and gone to the present server.
+func (x *Exchange) serverTraffic() (in, out int64) {
+	u := &x.upstream
+	if len(u.states) == 0 {
+		return 0, 0
+	}
+	st := u.state()
+	in, out = st.received, st.sent
+	if t := x.session.current(); t != nil {
+		in, out = in+t.BA.In(), out+t.AB.Out()
+	}
+	return in, out
+}
+
+// leaveSessionServer ends the use of the server.
+func (x *Exchange) leaveSessionServer(ok bool) {
+	u, s := &x.upstream, x.session
+	u.endState()
+	st := u.state()
+	st.received, st.sent = x.serverTraffic()
+	s.mu.Lock()
+	if t := s.tunnel; t != nil { // what it has counted is the session's from now on
+		s.in.Add(t.AB.In())
+		s.out.Add(t.BA.Out())
+		s.tunnel = nil
+	}
+	s.mu.Unlock()
+	now := nanos()
+	if ok {
+		u.attempt.Complete(u.peer, now)
+	}
+	u.attempt.Done(u.peer, ok, now)
+	u.peer = nil
+	x.closeServer()
+}
+
+// closeServer closes the connection to the server, if there is one.
+func (x *Exchange) closeServer() {
+	u := &x.upstream
+	x.session.use(nil)
+	if u.conn != nil {
+		u.conn.close()
+		u.conn = nil
+	}
+}
+
+// proxyHeader makes the PROXY protocol header that the server gets; nil for none.
+func (x *Exchange) proxyHeader() []byte {
+	from, to := x.client.remote, x.client.local
+	if x.realip.IsValid() {
+		from = x.realip
+	}
+	switch x.loc.Conf.StreamProxy.header {
+	case 0:
+		return nil
+	case 1:
+		return appendProxyLine(nil, from, to)
+	}
+	return appendProxyBinary(nil, from, to, x.session.udp)
+}
+
+func sessionUpstreamVariables() []Variable {
+	var vars []Variable
+	for _, v := range upstreamVariables() {
+		if isStreamUpstreamVariable(v.Name) {
+			vars = append(vars, v)
+		}
+	}
+	duration := func(of func(s *upstreamState) int64) func([]byte, *upstreamState) []byte {
+		return func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, of(s)) }
+	}
+	return append(vars,
+		stateVariable("upstream_first_byte_time", duration(func(s *upstreamState) int64 { return s.header })),
+		stateVariable("upstream_session_time", duration(func(s *upstreamState) int64 { return s.response })),
+	)
+}
