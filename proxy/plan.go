@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -49,20 +50,58 @@ type PlanRoute struct {
 	Kind     LocationKind // Nameless takes every path
 	Name     string       // path or expression
 	Caseless bool
-	Host     string // the one host it is for; "" for all
+	Within   string   // the path begins with it, too, ...
+	Except   []string // ... and with none of these
+	When     []PlanCondition
 	Allow    []string
 	Deny     []string // "all" is everyone that Allow does not name
-	MaxBody  int64    // 0: any
+	Login    *PlanLogin
+	MaxBody  int64 // 0: any
 	Fields   []PlanField
-	// One of these answers.
+	Compress *PlanCompression
+	Rewrite  *PlanRewrite
+	// One of these answers. With none, a rewrite goes on to the next route.
 	Answer *PlanAnswer
 	Pass   *PlanPass
+	App    *PlanApp
 	Files  *PlanFiles
+	Text   string // the statement, or "" for what none stands for
 	Place  string
 }
 
+// PlanCondition is what a request must be like: Op is "=", "~", "~*", one of
+// them with "!" in front, or "" for a variable that is neither empty nor "0".
+type PlanCondition struct{ Variable, Op, Value, Place string }
+
 // PlanField is a header field; Value may hold variables.
-type PlanField struct{ Name, Value, Place string }
+type PlanField struct {
+	Name, Value, Place string
+	Always             bool // with every status, not only with those of success
+}
+
+// PlanLogin asks for a name and a password.
+type PlanLogin struct {
+	Realm string
+	Users []PlanUser
+	Place string
+}
+
+// PlanUser is a line of a password file.
+type PlanUser struct{ Name, Hash, Place string }
+
+// PlanCompression is gzip.
+type PlanCompression struct {
+	Level, Least string
+	Types        []string // "*" is all
+	Place        string
+}
+
+// PlanRewrite gives requests another path, if the expression matches.
+type PlanRewrite struct {
+	Expression, To string
+	Arguments      bool // those of the request are added
+	Place          string
+}
 
 // PlanAnswer is an answer of the server's own.
 type PlanAnswer struct {
@@ -70,58 +109,98 @@ type PlanAnswer struct {
 	Text   string // body or, with Redirect, location; it may hold variables
 	Type   string
 	// Redirect tells locations from bodies. With Arguments those of the request
-	// are added, and $1 to $9 in Text are what the route's expression captured.
+	// are added.
 	Redirect, Arguments bool
 	Place               string
 }
 
 // PlanPass is a request passed on.
 type PlanPass struct {
-	Name     string // as proxy_pass names it
-	TLS      bool
-	Verify   bool // the server's certificate is verified
-	Servers  []PlanTarget
-	Replace  bool // the route's name is replaced by Path
-	Path     string
-	Fields   []PlanField // of the request
-	Place    string
-	Balanced string // how the group chooses; "" for in turn
+	Name   string // as proxy_pass names it
+	TLS    bool
+	Verify bool // the server's certificate is verified
+	// ServerName is whom its certificate must name; SNI: it is told in the handshake.
+	ServerName string
+	SNI        bool
+	Late       bool // its address is looked up while it serves
+	Servers    []PlanTarget
+	Replace    bool // the route's name is replaced by Path
+	Path       string
+	Fields     []PlanField    // of the request
+	Hidden     []PlanField    // of the answer: they are taken away
+	Moved      [][2]PlanField // of the answer's locations: beginnings, and what takes their place
+	Place      string
+	Balanced   string // how the group chooses; "" for in turn
 }
 
 // PlanTarget is a server that requests are passed to.
 type PlanTarget struct {
-	Address string
+	Address string // with a port, or "unix:" and a path
 	Weight  int
 	Backup  bool
+	Place   string
+}
+
+// PlanApp is an application that speaks FastCGI.
+type PlanApp struct {
+	Servers []PlanTarget
+	Root    string      // scripts are below it
+	Resolve bool        // symbolic links in Root are followed first
+	Split   bool        // what follows the script's name goes with it
+	Check   bool        // a script that does not exist is answered 404
+	Params  []PlanField // those that are not as usual
 	Place   string
 }
 
 // PlanFiles is files that are served.
 type PlanFiles struct {
 	Root  string
+	Strip string // the beginning of the path that Root stands in for
 	Index []string
-	// Last is what is served when there is no file: a path, or "=404".
-	Last  string
+	// Tries are looked for in turn; nil is the path alone.
+	Tries []string
+	Last  string // what is served when there is none: "=404", or a path in the same folder
+	// Else answers when there is none, in place of Last; with To, under that URI.
+	Else *PlanRoute
+	To   string
+	// Run is where the index of a folder is a script.
+	Run   *PlanRoute
 	Place string
 }
 
 // MakePlan reads a configuration that has been compiled.
 func MakePlan(t *Table, file *parser.File) *Plan {
-	p := &planner{linter: newLinter(file, nil, LintOptions{Offline: true}), Plan: &Plan{}, listens: t.ListenAddresses()}
+	p := &planner{linter: newLinter(file, nil, LintOptions{Offline: true}), Plan: &Plan{}, opts: t.opts, leading: map[*scope]bool{}, reached: map[*scope]bool{}, listens: t.ListenAddresses()}
 	for i, s := range p.servers() {
 		p.Servers = append(p.Servers, p.server(s))
 		p.Servers[i].Number = i + 1
 	}
 	p.defaults()
 	p.root.walk(p.account)
-	slices.SortStableFunc(p.Unsaid, func(a, b Unsaid) int { return strings.Compare(a.Place, b.Place) })
+	slices.SortStableFunc(p.Unsaid, func(a, b Unsaid) int { return comparePlaces(a.Place, b.Place) })
 	p.Unsaid = slices.Compact(p.Unsaid)
 	return p.Plan
+}
+
+// comparePlaces puts places into the order of files and lines.
+func comparePlaces(a, b string) int {
+	split := func(place string) (string, int) {
+		i := strings.LastIndexByte(place, ':')
+		line, _ := strconv.Atoi(place[i+1:])
+		return place[:max(i, 0)], line
+	}
+	fileA, lineA := split(a)
+	fileB, lineB := split(b)
+	return cmp.Or(strings.Compare(fileA, fileB), cmp.Compare(lineA, lineB))
 }
 
 type planner struct {
 	*linter
 	*Plan
+	opts    *Options
+	hidden  []*use          // "internal", of the server that is read
+	reached map[*scope]bool // locations that others lead to
+	leading map[*scope]bool // the locations that a last resort is read for
 	listens map[*parser.Directive][]ListenAddress
 }
 
@@ -153,6 +232,9 @@ func protects(u *use) bool {
 // account finds statements that nothing has looked at.
 func (p *planner) account(u *use) {
 	name := u.Name.Value
+	if u.in.in&(InServerIf|InLocationIf|InLimitExcept) != 0 {
+		return // the block is understood as a whole, or not
+	}
 	if u.in.in == 0 || u.Name.Range.IsZero() || u.row == nil || u.row.Status == NoEffect {
 		return
 	}
@@ -166,14 +248,12 @@ func (p *planner) account(u *use) {
 	}
 	switch name {
 	case "map", "set", "geo", "split_clients": // where they are used, their variables are unknown
-		if v := u.arg(len(u.Args) - 1); name == "map" && strings.HasPrefix(u.arg(0), "$http_upgrade") && v != "" {
-			return
-		}
+		return
 	case "ssl_protocols":
 		if !hasWord("SSLv2", "SSLv3", "TLSv1", "TLSv1.1")(u) {
 			return
 		}
-	case "autoindex", "auth_basic", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "gzip_static", "ssi":
+	case "autoindex", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "gzip_static", "ssi":
 		if u.arg(0) == "off" || name == "satisfy" && u.arg(0) == "all" {
 			return
 		}
@@ -183,14 +263,19 @@ func (p *planner) account(u *use) {
 
 // plannedDirectives are read by the planner, which says itself what it cannot.
 var plannedDirectives = wordSet(`http server events listen server_name location include return proxy_pass proxy_set_header
-	add_header upstream allow deny client_max_body_size root index try_files default_type types ssl_certificate ssl_certificate_key
-	if rewrite hash ip_hash least_conn random least_time proxy_ssl_server_name proxy_ssl_name`)
+	add_header upstream allow deny client_max_body_size root alias index try_files default_type types ssl_certificate ssl_certificate_key
+	if rewrite break hash ip_hash least_conn random least_time proxy_ssl_server_name proxy_ssl_name
+	auth_basic auth_basic_user_file internal limit_except proxy_hide_header proxy_redirect
+	fastcgi_pass fastcgi_param fastcgi_index fastcgi_split_path_info
+	gzip gzip_types gzip_comp_level gzip_min_length`)
 
 // tuningDirectives change how fast or with what memory, not what is answered.
 var tuningDirectives = wordSet(`user worker_processes worker_connections worker_rlimit_nofile worker_rlimit_core worker_priority
 	worker_shutdown_timeout pid daemon error_log access_log log_format open_log_file_cache log_not_found log_subrequest env working_directory
 	sendfile tcp_nopush tcp_nodelay keepalive_timeout keepalive_requests keepalive_time keepalive_disable keepalive_min_timeout keepalive zone
-	gzip gzip_types gzip_comp_level gzip_min_length gzip_vary gzip_proxied gzip_http_version gzip_disable
+	gzip_vary gzip_proxied gzip_http_version gzip_disable gzip_buffers
+	fastcgi_buffers fastcgi_buffer_size fastcgi_busy_buffers_size fastcgi_buffering fastcgi_request_buffering fastcgi_read_timeout
+	fastcgi_send_timeout fastcgi_connect_timeout fastcgi_keep_conn fastcgi_temp_path fastcgi_max_temp_file_size fastcgi_temp_file_write_size
 	proxy_http_version proxy_buffering proxy_request_buffering proxy_buffers proxy_buffer_size proxy_busy_buffers_size
 	proxy_read_timeout proxy_send_timeout proxy_connect_timeout proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size
 	proxy_next_upstream proxy_next_upstream_tries proxy_next_upstream_timeout proxy_socket_keepalive proxy_ssl_session_reuse
@@ -228,13 +313,21 @@ func (p *planner) server(s *scope) PlanServer {
 	}
 	if list := s.inherited("ssl_certificate"); list != nil {
 		out.Certificate, out.Key = list[0].arg(0), s.setting("ssl_certificate_key", "")
-		if strings.Contains(out.Certificate, "$acme_certificate") {
+		if obtained(out.Certificate) {
 			out.Certificate, out.Key = "", ""
 		} else if len(list) > 1 || strings.ContainsAny(out.Certificate+out.Key, "$") || strings.HasPrefix(out.Certificate, "data:") {
 			p.unsaid(list[0], "one certificate from a file can be carried over")
+		} else {
+			out.Certificate, out.Key = p.opts.confRelative(out.Certificate), p.opts.confRelative(out.Key)
 		}
 	}
+	p.hidden = nil
 	out.Routes = append(p.before(s), p.locationsOf(s)...)
+	for _, u := range p.hidden {
+		if !p.reached[u.in] {
+			p.unsaid(u, "nothing here leads to it: where answers do (X-Accel-Redirect), it is not carried over")
+		}
+	}
 	return out
 }
 
@@ -254,70 +347,4 @@ func (p *planner) defaults() {
 			}
 		}
 	}
-}
-
-// before reads what a server decides before it looks for a location.
-func (p *planner) before(s *scope) []PlanRoute {
-	var out []PlanRoute
-	for _, u := range s.uses {
-		r := PlanRoute{Kind: Nameless, Place: linePlace(u.Name.Range)}
-		switch u.Name.Value {
-		case "return":
-			r.Answer = p.answer(u, s)
-		case "rewrite":
-			r.Kind, r.Name = RegexLocation, u.arg(0)
-			r.Answer = p.rewritten(u)
-		case "if":
-			c, ok := conditionOf(u)
-			if !ok || u.body == nil || len(u.body.uses) != 1 || u.body.uses[0].Name.Value != "return" || c.op != "=" || c.variable != "host" {
-				p.unsaid(u, "of conditions only those on $host that return are carried over")
-				continue
-			}
-			r.Host = lower(c.value)
-			r.Answer = p.answer(u.body.uses[0], s)
-		default:
-			continue
-		}
-		if r.Answer != nil {
-			r.Fields = p.fields(s, "add_header")
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-// rewritten reads a rewrite that redirects.
-func (p *planner) rewritten(u *use) *PlanAnswer {
-	status := map[string]int{"permanent": 301, "redirect": 302}[u.arg(2)]
-	if status == 0 && len(u.Args) == 2 && isRedirect(u.arg(1)) {
-		status = 302
-	}
-	if status == 0 {
-		p.unsaid(u, "of rewrites only redirects are carried over")
-		return nil
-	}
-	to, noArguments := strings.CutSuffix(u.arg(1), "?")
-	return &PlanAnswer{Status: status, Text: to, Redirect: true, Arguments: !noArguments && !strings.Contains(to, "?"), Place: linePlace(u.Name.Range)}
-}
-
-// answer reads a return.
-func (p *planner) answer(u *use, s *scope) *PlanAnswer {
-	a := &PlanAnswer{Place: linePlace(u.Name.Range), Type: s.setting("default_type", "text/plain")}
-	if isRedirect(u.arg(0)) && len(u.Args) == 1 {
-		a.Status, a.Text, a.Redirect = 302, u.arg(0), true
-		return a
-	}
-	a.Status, _ = strconv.Atoi(u.arg(0))
-	a.Text = u.arg(1)
-	a.Redirect = isRedirectStatus(u.arg(0)) && len(u.Args) == 2
-	return a
-}
-
-// fields reads a list of header fields that counts for a block.
-func (p *planner) fields(s *scope, name string) []PlanField {
-	var out []PlanField
-	for _, u := range s.inherited(name) {
-		out = append(out, PlanField{u.arg(0), u.arg(1), linePlace(u.Name.Range)})
-	}
-	return out
 }

@@ -1,68 +1,25 @@
 package proxy
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
+	"os"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // locationsOf reads the locations of a server, in the order in which the first
 // that matches is the one that nginx would choose.
 func (p *planner) locationsOf(s *scope) []PlanRoute {
-	var exact, kept, expressions, prefixes []PlanRoute
-	for _, u := range s.locations() {
-		l := routeOf(u)
-		if l.kind == NamedLocation {
-			p.unsaid(u, "named locations are not carried over")
-			continue
+	l := p.level(s, false)
+	out := append(l.final, l.rest...)
+	if !slices.ContainsFunc(s.locations(), func(u *use) bool { o := routeOf(u); return o.kind.isPrefix() && o.name == "/" }) {
+		r, _, ok := p.route(s)
+		if !ok {
+			r = closed(s.open, 503)
 		}
-		r, ok := p.route(u.body)
-		if len(u.body.locations()) > 0 {
-			p.unsaid(u, "locations within locations are not carried over")
-			ok = false
-		}
-		if !ok { // what is left out is closed: its requests must not come to another
-			r = PlanRoute{Place: r.Place, Answer: &PlanAnswer{Status: 503, Place: r.Place}}
-		}
-		r.Kind, r.Name, r.Caseless = l.kind, l.name, l.caseless
-		switch l.kind {
-		case ExactLocation:
-			exact = append(exact, r)
-		case RegexLocation:
-			expressions = append(expressions, r)
-		default:
-			prefixes = append(prefixes, r)
-		}
-	}
-	exact = append(exact, bareNames(exact, prefixes)...)
-	longestFirst := func(a, b PlanRoute) int { return cmp.Compare(len(b.Name), len(a.Name)) }
-	slices.SortStableFunc(prefixes, longestFirst)
-	if len(expressions) > 0 { // ^~ comes before them, when no longer prefix leads back
-		for _, r := range prefixes {
-			if r.Kind != NoRegexLocation {
-				continue
-			}
-			kept = append(kept, r)
-			if i := slices.IndexFunc(prefixes, func(o PlanRoute) bool {
-				return o.Kind == PrefixLocation && len(o.Name) > len(r.Name) && strings.HasPrefix(o.Name, r.Name)
-			}); i >= 0 {
-				p.Unsaid = append(p.Unsaid, Unsaid{
-					Directive: "location", Text: "location ^~ " + r.Name, Place: r.Place, Security: r.Deny != nil,
-					Why: "a longer prefix within it asks the expressions again",
-				})
-			}
-		}
-		prefixes = slices.DeleteFunc(prefixes, func(r PlanRoute) bool { return r.Kind == NoRegexLocation })
-	}
-	out := slices.Concat(exact, kept, expressions, prefixes)
-	for i := range out {
-		if out[i].Kind == NoRegexLocation {
-			out[i].Kind = PrefixLocation
-		}
-	}
-	if !slices.ContainsFunc(prefixes, func(r PlanRoute) bool { return r.Name == "/" }) {
-		if r, ok := p.route(s); ok {
+		if s.one("return") == nil { // else nothing gets here
 			r.Kind, r.Name = PrefixLocation, "/"
 			out = append(out, r)
 		}
@@ -70,57 +27,272 @@ func (p *planner) locationsOf(s *scope) []PlanRoute {
 	return out
 }
 
+// level is what the locations of a block come to: those whose choice stands, and
+// those that count when no expression of the blocks around matches.
+type level struct{ final, rest []PlanRoute }
+
+// level reads them; asked says that expressions around are asked afterwards.
+func (p *planner) level(s *scope, asked bool) level {
+	var out level
+	var prefixes []*use
+	expressions := slices.ContainsFunc(s.locations(), func(u *use) bool { return routeOf(u).kind == RegexLocation })
+	for _, u := range s.locations() {
+		switch l := routeOf(u); l.kind {
+		case ExactLocation:
+			out.final = append(out.final, p.routes(u)...)
+		case PrefixLocation, NoRegexLocation:
+			prefixes = append(prefixes, u)
+		case NamedLocation:
+			p.named(u)
+		case RegexLocation, Nameless:
+		}
+	}
+	slices.SortStableFunc(prefixes, func(a, b *use) int { return cmp.Compare(len(routeOf(b).name), len(routeOf(a).name)) })
+	out.final = append(out.final, bareNames(out.final, prefixes)...)
+	for i, u := range prefixes {
+		l := routeOf(u)
+		own := p.routes(u)
+		inner := p.level(u.body, asked || expressions && l.kind != NoRegexLocation)
+		longer := func(keep func(LocationKind) bool) []string {
+			var names []string
+			for _, o := range prefixes[:i] {
+				if other := routeOf(o); strings.HasPrefix(other.name, l.name) && keep(other.kind) {
+					names = append(names, other.name)
+				}
+			}
+			return names
+		}
+		for _, r := range inner.final {
+			if r.Kind != ExactLocation {
+				r.Within = cmp.Or(r.Within, l.name)
+				r.Except = append(slices.Clone(r.Except), longer(LocationKind.isPrefix)...)
+			}
+			out.final = append(out.final, r)
+		}
+		own = append(inner.rest, own...)
+		switch {
+		case !expressions || l.kind != NoRegexLocation:
+			out.rest = append(out.rest, own...)
+		case asked:
+			p.unsaid(u, "^~ in a location that expressions are asked after is not carried over")
+			out.rest = append(out.rest, own...)
+		default: // it comes before them, where no longer prefix leads back
+			for _, r := range own {
+				r.Except = append(slices.Clone(r.Except), longer(func(k LocationKind) bool { return k == PrefixLocation })...)
+				out.final = append(out.final, r)
+			}
+		}
+	}
+	for _, u := range s.locations() {
+		if l := routeOf(u); l.kind == RegexLocation {
+			inner := p.level(u.body, false)
+			op := "~"
+			if l.caseless {
+				op = "~*"
+			}
+			for _, r := range append(inner.final, inner.rest...) {
+				r.When = append([]PlanCondition{{Variable: "uri", Op: op, Value: l.name, Place: linePlace(u.Name.Range)}}, r.When...)
+				out.final = append(out.final, r)
+			}
+			out.final = append(out.final, p.routes(u)...)
+		}
+	}
+	return out
+}
+
+func (k LocationKind) isPrefix() bool { return k == PrefixLocation || k == NoRegexLocation }
+
+// routes reads one location: what conditions single out, then the rest.
+func (p *planner) routes(u *use) []PlanRoute {
+	l := routeOf(u)
+	var out []PlanRoute
+	if i := u.body.one("internal"); i != nil {
+		p.hidden = append(p.hidden, i)
+		out = []PlanRoute{closed(u, 404)}
+	} else if r, before, ok := p.route(u.body); ok {
+		out = append(before, r)
+	} else { // what is left out is closed: its requests must not come to another
+		out = []PlanRoute{closed(u, 503)}
+	}
+	for i := range out {
+		out[i].Kind, out[i].Name, out[i].Caseless = l.kind, l.name, l.caseless
+		if l.kind == NoRegexLocation {
+			out[i].Kind = PrefixLocation
+		}
+	}
+	return out
+}
+
+// closed is a route that nobody gets through.
+func closed(u *use, status int) PlanRoute {
+	place := linePlace(u.Name.Range)
+	return PlanRoute{Text: u.said(), Place: place, Answer: &PlanAnswer{Status: status, Place: place}}
+}
+
+// named looks at a named location: what leads to it reads it.
+func (p *planner) named(u *use) {
+	if u.body.one("internal") != nil {
+		return
+	}
+	for _, o := range p.all("try_files") {
+		if o.in.around(InServer) == u.in.around(InServer) && o.arg(len(o.Args)-1) == u.arg(0) {
+			return
+		}
+	}
+	p.unsaid(u, "only try_files leads to named locations here")
+}
+
 // bareNames makes the redirects by which nginx sends /x to /x/, where that is
 // passed on and nothing else takes /x.
-func bareNames(exact, prefixes []PlanRoute) []PlanRoute {
+func bareNames(exact []PlanRoute, prefixes []*use) []PlanRoute {
 	var out []PlanRoute
-	for _, r := range prefixes {
-		bare, slash := strings.CutSuffix(r.Name, "/")
-		taken := func(o PlanRoute) bool { return o.Name == bare }
-		if r.Pass == nil || !slash || bare == "" || slices.ContainsFunc(exact, taken) || slices.ContainsFunc(prefixes, taken) {
+	for _, u := range prefixes {
+		l := routeOf(u)
+		bare, slash := strings.CutSuffix(l.name, "/")
+		if c := u.body.content(); c == nil || !strings.HasSuffix(c.Name.Value, "_pass") || !slash || bare == "" {
 			continue
 		}
+		taken := slices.ContainsFunc(exact, func(o PlanRoute) bool { return o.Name == bare }) ||
+			slices.ContainsFunc(prefixes, func(o *use) bool { return routeOf(o).name == bare })
+		if taken {
+			continue
+		}
+		place := linePlace(u.Name.Range)
 		out = append(out, PlanRoute{
-			Kind: ExactLocation, Name: bare, Place: r.Place,
-			Answer: &PlanAnswer{Status: 301, Text: r.Name, Redirect: true, Arguments: true, Place: r.Place},
+			Kind: ExactLocation, Name: bare, Text: u.said(), Place: place,
+			Answer: &PlanAnswer{Status: 301, Text: l.name, Redirect: true, Arguments: true, Place: place},
 		})
 	}
 	return out
 }
 
-// route reads what a block does with requests; false when it has no words for it.
-func (p *planner) route(s *scope) (PlanRoute, bool) {
-	r := PlanRoute{Place: linePlace(s.open.Name.Range), Fields: p.fields(s, "add_header"), MaxBody: 1 << 20}
+// route reads what a block does with requests, and with those that conditions
+// single out; false when it has no words for it.
+func (p *planner) route(s *scope) (PlanRoute, []PlanRoute, bool) {
+	r := PlanRoute{Text: s.open.said(), Place: linePlace(s.open.Name.Range), Fields: p.fields(s, "add_header"), MaxBody: 1 << 20}
 	if size, ok := parseOffset(s.setting("client_max_body_size", "1m")); ok {
 		r.MaxBody = size
 	}
-	p.access(s, &r)
-	answer := s.answers()
-	for _, u := range s.own("if", "rewrite") {
-		if s.in == InLocation && (answer == nil || u.Name.Range.Start < answer.Name.Range.Start) {
-			p.unsaid(u, "scripts of locations are not carried over")
+	var before []PlanRoute
+	if s.in == InServer {
+		if s.one("return") != nil {
+			return r, nil, true // said before
 		}
+	} else {
+		script, ok := p.scriptOf(s)
+		if !ok {
+			return r, nil, false
+		}
+		before, r.Rewrite = script.routes, script.rewrite
+		if script.answer != nil { // before anybody is asked who he is
+			r.Answer = script.answer
+			return r, before, true
+		}
+		limits, ok := p.limited(s)
+		if !ok {
+			return r, nil, false
+		}
+		before = append(before, limits...)
 	}
+	p.access(s, &r)
+	if r.refusesAll() { // nobody gets further
+		return r, before, true
+	}
+	r.Login = p.login(s)
+	r.Compress = p.compression(s)
+	return r, before, p.answers(s, &r)
+}
+
+// refusesAll tells a route that lets nobody in.
+func (r *PlanRoute) refusesAll() bool {
+	return r.Allow == nil && slices.Contains(r.Deny, "all")
+}
+
+// answers reads who answers.
+func (p *planner) answers(s *scope, r *PlanRoute) bool {
 	content := s.content()
+	if content != nil && (content.Name.Value == "proxy_pass" || content.Name.Value == "fastcgi_pass") {
+		return p.passes(s, content, r)
+	}
 	switch {
-	case answer != nil:
-		if s.in == InServer {
-			return r, false // said before
-		}
-		if r.Answer = p.answer(answer, s); r.Allow != nil || r.Deny != nil {
-			r.Allow, r.Deny = nil, nil // nginx answers before it asks them
-		}
-	case content != nil && content.Name.Value == "proxy_pass":
-		r.Pass = p.pass(content)
-		return r, r.Pass != nil
 	case content != nil:
 		p.unsaid(content, "there is no word for it")
-		return r, false
-	default:
-		r.Files = p.files(s)
-		return r, r.Files != nil
+		return false
+	case r.Rewrite != nil:
+		p.unsaid(s.one("rewrite"), "files under another name are not carried over")
+		return false
 	}
-	return r, true
+	if _, err := os.Stat(p.folder(s)); err != nil && s.inherited("root") == nil && s.inherited("alias") == nil && s.one("try_files") == nil {
+		r.Answer = &PlanAnswer{Status: 404, Place: r.Place} // nginx's own folder, which is not there
+		return true
+	}
+	r.Files = p.files(s)
+	return r.Files != nil
+}
+
+// passes reads how a request is passed on.
+func (p *planner) passes(s *scope, content *use, r *PlanRoute) bool {
+	t := s.one("try_files")
+	if content.Name.Value == "proxy_pass" {
+		if r.Pass = p.pass(content); t != nil {
+			p.unsaid(t, "before a request is passed on, files are not looked for: a named location could do it")
+			return false
+		}
+		if r.Pass != nil && r.Rewrite != nil && r.Pass.Replace {
+			p.unsaid(s.one("rewrite"), "both this and proxy_pass would change the path")
+			return false
+		}
+		return r.Pass != nil
+	}
+	r.App = p.app(content)
+	return r.App != nil
+}
+
+// login reads auth_basic.
+func (p *planner) login(s *scope) *PlanLogin {
+	realm := s.inherited("auth_basic")
+	file := s.inherited("auth_basic_user_file")
+	if realm == nil || file == nil || realm[0].arg(0) == "off" {
+		return nil
+	}
+	out := &PlanLogin{Realm: realm[0].arg(0), Place: linePlace(realm[0].Name.Range)}
+	if strings.Contains(out.Realm+file[0].arg(0), "$") {
+		p.unsaid(realm[0], "realm and file must be named")
+		return out
+	}
+	text, err := os.ReadFile(p.opts.confRelative(file[0].arg(0)))
+	if err != nil {
+		p.unsaid(file[0], SystemError("open()", file[0].arg(0), err).Error())
+		return out
+	}
+	place := linePlace(file[0].Name.Range)
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		name, rest, ok := strings.Cut(lines.Text(), ":")
+		if hash, _, _ := strings.Cut(rest, ":"); ok && !strings.HasPrefix(name, "#") {
+			out.Users = append(out.Users, PlanUser{name, hash, place})
+		}
+	}
+	return out
+}
+
+// compression reads gzip.
+func (p *planner) compression(s *scope) *PlanCompression {
+	list := s.inherited("gzip")
+	if list == nil || list[0].arg(0) != "on" {
+		return nil
+	}
+	out := &PlanCompression{
+		Level: s.setting("gzip_comp_level", "1"), Least: s.setting("gzip_min_length", "20"),
+		Types: []string{"text/html"}, Place: linePlace(list[0].Name.Range),
+	}
+	if types := s.inherited("gzip_types"); types != nil {
+		for i := range types[0].Args {
+			if t := types[0].arg(i); !slices.Contains(out.Types, t) {
+				out.Types = append(out.Types, t)
+			}
+		}
+	}
+	return out
 }
 
 // access reads allow and deny where they come to a list of who may, or may not.
@@ -156,103 +328,4 @@ func (p *planner) access(s *scope, r *PlanRoute) {
 	if !slices.Contains(r.Deny, "all") {
 		r.Allow = nil // everybody is
 	}
-}
-
-// pass reads a proxy_pass.
-func (p *planner) pass(u *use) *PlanPass {
-	t := targetOf(u.arg(0))
-	if strings.Contains(u.arg(0), "$") || t.host == "unix" {
-		p.unsaid(u, "the server must be named, by an address or a host")
-		return nil
-	}
-	out := &PlanPass{Name: hostPort(t), TLS: t.scheme == "https", Replace: t.uri != "", Path: t.uri, Place: linePlace(u.Name.Range)}
-	out.Verify = u.in.setting("proxy_ssl_verify", "off") == "on"
-	port := map[bool]string{false: "80", true: "443"}[out.TLS]
-	if group := p.upstreams()[lower(t.host)]; group != nil {
-		p.group(out, group, port)
-	} else {
-		if t.port == "" {
-			t.port = port
-		}
-		out.Servers = []PlanTarget{{Address: t.host + ":" + t.port, Weight: 1, Place: out.Place}}
-	}
-	out.Fields = p.fields(u.in, "proxy_set_header")
-	if !slices.ContainsFunc(out.Fields, func(f PlanField) bool { return strings.EqualFold(f.Name, "Host") }) {
-		out.Fields = append(out.Fields, PlanField{"Host", out.Name, out.Place})
-	}
-	return out
-}
-
-// group reads an upstream block.
-func (p *planner) group(out *PlanPass, group *use, port string) {
-	for _, u := range group.body.uses {
-		switch u.Name.Value {
-		case "server":
-			t := PlanTarget{Address: u.arg(0), Weight: 1, Place: linePlace(u.Name.Range)}
-			if at := targetOf(u.arg(0)); at.host == "unix" {
-				p.unsaid(u, "sockets of the file system are not carried over")
-				continue
-			} else if at.port == "" {
-				t.Address += ":" + port
-			}
-			down := false
-			for i := 1; i < len(u.Args); i++ {
-				word, value, _ := strings.Cut(u.arg(i), "=")
-				switch word {
-				case "weight":
-					t.Weight, _ = strconv.Atoi(value)
-				case "backup":
-					t.Backup = true
-				case "down":
-					down = true
-				case "max_fails", "fail_timeout", "resolve":
-				default:
-					p.unsaid(u, word+" has no equivalent")
-				}
-			}
-			if !down {
-				out.Servers = append(out.Servers, t)
-			}
-		case "ip_hash", "least_conn":
-			out.Balanced = u.Name.Value
-		case "hash", "random", "least_time":
-			p.unsaid(u, "this way to choose is not carried over")
-		}
-	}
-}
-
-// files reads what serves files.
-func (p *planner) files(s *scope) *PlanFiles {
-	root := s.inherited("root")
-	f := &PlanFiles{Root: "html", Index: []string{"index.html"}, Last: "=404", Place: linePlace(s.open.Name.Range)}
-	if root != nil {
-		f.Root, f.Place = root[0].arg(0), linePlace(root[0].Name.Range)
-	}
-	if strings.Contains(f.Root, "$") {
-		p.unsaid(root[0], "the folder must be named")
-		return nil
-	}
-	if list := s.inherited("index"); list != nil {
-		f.Index = nil
-		for i := range list[0].Args {
-			f.Index = append(f.Index, list[0].arg(i))
-		}
-	}
-	t := s.one("try_files")
-	if t == nil {
-		return f
-	}
-	f.Place = linePlace(t.Name.Range)
-	last := len(t.Args) - 1
-	for i := range last {
-		if a := t.arg(i); a != "$uri" && a != "$uri/" {
-			p.unsaid(t, "only $uri, $uri/ and a last resort are carried over")
-			return nil
-		}
-	}
-	if f.Last = t.arg(last); f.Last != "=404" && (!strings.HasPrefix(f.Last, "/") || strings.Contains(f.Last, "$")) {
-		p.unsaid(t, "the last resort must be a path or =404")
-		return nil
-	}
-	return f
 }

@@ -70,7 +70,9 @@ func (e *exporting) run(cmd *cobra.Command, name string) error {
 	for _, u := range left {
 		fmt.Fprintf(out, "# LEFT OUT: %s (%s): %s\n", oneLine(said(u)), oneLine(relativePlace(u.Place)), u.Why)
 	}
-	fmt.Fprintln(out)
+	if e.to != "caddyfile" { // "caddy fmt" wants none there
+		fmt.Fprintln(out)
+	}
 	_, err = out.Write(text)
 	return err
 }

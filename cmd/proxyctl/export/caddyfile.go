@@ -11,50 +11,72 @@ import (
 )
 
 // The Caddyfile. Everything stands in route blocks, which keep its order: Caddy
-// would sort it otherwise. Paths are matched by expressions, for Caddy's own path
-// matcher does not tell capital letters apart.
+// would sort it otherwise. Each of them ends in something that answers, so that
+// the first that matches is the last that is asked. Paths are matched by
+// expressions, for Caddy's own path matcher does not tell capital letters apart.
 
 func (w *writer) caddyfile(p *proxy.Plan) {
 	w.line("", "{")
-	w.depth++
-	w.line("", "auto_https disable_redirects")
-	w.depth--
+	w.line("", "\tauto_https disable_redirects")
 	w.line("", "}")
 	ports := map[uint16]bool{}
 	for _, d := range doors(p) {
-		if ports[d.address.Port()] {
+		switch {
+		case ports[d.address.Port()]:
 			w.missing("listen", d.address.String(), d.servers[0].Place, "Caddy tells sites apart by their ports, not by their addresses", false)
 			continue
+		case !d.tls:
+			w.caddySite(d, fmt.Sprintf("http://:%d", d.address.Port()))
+		case slices.ContainsFunc(d.servers, func(s *proxy.PlanServer) bool { return len(plainNames(s)) == 0 }):
+			w.caddyAnyName(d)
+		default:
+			w.caddyTLS(d)
 		}
 		ports[d.address.Port()] = true
-		if d.tls {
-			w.caddyTLS(d)
-			continue
-		}
-		w.line("", "")
-		w.line(d.servers[0].Place, "http://:%d {", d.address.Port())
-		w.depth++
-		w.caddyBind(d)
-		w.line("", "route {")
-		w.depth++
-		for i, n := range d.inOrder() {
-			if n.server == d.chosen && !strings.HasPrefix(n.name, "~") {
-				if !slices.ContainsFunc(d.inOrder()[i+1:], func(o nameOf) bool { return o.server != d.chosen }) {
-					continue // it comes last, for all that are left
-				}
-			}
-			w.caddyHost(n)
-		}
-		if d.chosen != nil {
-			w.line(d.chosen.Place, "handle {")
-			w.caddyRoutes(d.chosen, matched{})
-			w.line("", "}")
-		}
-		w.depth--
-		w.line("", "}")
-		w.depth--
-		w.line("", "}")
 	}
+}
+
+// opening writes a line that opens a block. Its source stands above it, unless the
+// line there has the same: "caddy fmt" lets no comment stand behind a brace.
+func (w *writer) opening(place, format string, args ...any) {
+	if place != "" && place != w.last {
+		w.line("", "# %s", printable(w.place(place)))
+		w.last = place
+	}
+	w.line("", format+" {", args...)
+	w.depth++
+}
+
+func (w *writer) closing() {
+	w.depth--
+	w.line("", "}")
+}
+
+// caddySite writes a site for all names of an address.
+func (w *writer) caddySite(d *door, address string) {
+	w.line("", "")
+	w.opening(d.servers[0].Place, "%s", address)
+	w.caddyBind(d)
+	if d.tls {
+		for _, s := range d.servers {
+			w.line(s.Place, "tls %s %s", quote(s.Certificate), quote(s.Key))
+		}
+	}
+	w.opening("", "route")
+	names := d.inOrder()
+	for i, n := range names {
+		if n.server == d.chosen && !strings.HasPrefix(n.name, "~") {
+			if !slices.ContainsFunc(names[i+1:], func(o nameOf) bool { return o.server != d.chosen }) {
+				continue // it comes last, for all that are left
+			}
+		}
+		w.caddyHost(n)
+	}
+	if d.chosen != nil {
+		w.caddyRoutes(d.chosen, matched{})
+	}
+	w.closing()
+	w.closing()
 }
 
 func (w *writer) caddyBind(d *door) {
@@ -78,40 +100,54 @@ func (w *writer) caddyHost(n nameOf) {
 	} else {
 		w.line(n.server.Place, "@%s host %s", name, quote(n.name))
 	}
-	w.line("", "handle @%s {", name)
+	w.opening(n.server.Place, "route @%s", name)
 	w.caddyRoutes(n.server, host)
-	w.line("", "}")
+	w.closing()
+}
+
+// plainNames are the names of a server that Caddy can have certificates for.
+func plainNames(s *proxy.PlanServer) []string {
+	var out []string
+	for _, n := range s.Names {
+		switch {
+		case strings.ContainsAny(n, "*~") || strings.HasPrefix(n, "."):
+			return nil
+		case n != "" && n != "_":
+			out = append(out, strings.ToLower(n))
+		}
+	}
+	return out
+}
+
+// caddyAnyName writes a site over TLS for servers whose names are not all whole:
+// the certificates are those of files.
+func (w *writer) caddyAnyName(d *door) {
+	for _, s := range d.servers {
+		if s.Certificate == "" {
+			w.missing("server_name", strings.Join(s.Names, " "), s.Place, "only for whole names Caddy can obtain certificates by itself", false)
+			return
+		}
+	}
+	w.caddySite(d, fmt.Sprintf("https://:%d", d.address.Port()))
 }
 
 // caddyTLS writes a site for each server: its names choose the certificate.
 func (w *writer) caddyTLS(d *door) {
 	for _, s := range d.servers {
 		var sites []string
-		for _, n := range s.Names {
-			switch {
-			case n == "" || n == "_":
-			case strings.ContainsAny(n, "*~") || strings.HasPrefix(n, "."):
-				w.missing("server_name", n, s.Place, "over TLS only whole names are carried over: a * of Caddy's stands for one label", false)
-			default:
-				sites = append(sites, fmt.Sprintf("https://%s:%d", strings.ToLower(n), d.address.Port()))
-			}
-		}
-		if len(sites) == 0 {
-			w.missing("server_name", strings.Join(s.Names, " "), s.Place, "a site over TLS needs a name", false)
-			continue
+		for _, n := range plainNames(s) {
+			sites = append(sites, fmt.Sprintf("https://%s:%d", n, d.address.Port()))
 		}
 		w.line("", "")
-		w.line(s.Place, "%s {", strings.Join(sites, ", "))
-		w.depth++
+		w.opening(s.Place, "%s", strings.Join(sites, ", "))
 		w.caddyBind(d)
 		if s.Certificate != "" {
 			w.line(s.Place, "tls %s %s", quote(s.Certificate), quote(s.Key))
 		}
-		w.line("", "route {")
+		w.opening("", "route")
 		w.caddyRoutes(s, matched{})
-		w.line("", "}")
-		w.depth--
-		w.line("", "}")
+		w.closing()
+		w.closing()
 	}
 }
 
@@ -119,7 +155,7 @@ func (w *writer) caddyTLS(d *door) {
 func (w *writer) goPattern(pattern, directive, place string) (string, bool) {
 	pattern = namedGroup.ReplaceAllString(pattern, "(?P<$1>")
 	if _, err := regexp.Compile(pattern); err != nil {
-		w.missing(directive, pattern, place, "Caddy's expressions know no look-around and no back references", directive == "deny" || directive == "return")
+		w.missing(directive, pattern, place, "Caddy's expressions know no look-around and no back references", directive != "location" && directive != "server_name")
 		return "", false
 	}
 	return pattern, true
@@ -131,164 +167,180 @@ var namedGroup = regexp.MustCompile(`\(\?<([A-Za-z_]\w*)>`)
 type matched struct{ name, pattern string }
 
 func (w *writer) caddyRoutes(s *proxy.PlanServer, host matched) {
-	w.depth++
 	for i := range s.Routes {
 		w.caddyRoute(&s.Routes[i], fmt.Sprintf("%sr%d", host.name, i+1), host)
 	}
-	w.depth--
 }
 
+// caddyRoute writes a route with its matcher.
 func (w *writer) caddyRoute(r *proxy.PlanRoute, name string, host matched) {
-	matcher := ""
-	pattern := pathPattern(r)
-	if pattern == "^/" {
-		pattern = ""
+	m := &caddyMatcher{writer: w, route: r, name: name, captures: []matched{host}}
+	if !m.read() {
+		return
 	}
-	if pattern != "" {
-		var ok bool
-		if pattern, ok = w.goPattern(pattern, lost(r), r.Place); !ok {
-			return
+	if r.Rewrite != nil && r.Kind == proxy.Nameless {
+		if m.pathMatches(r.Rewrite.Expression, "rewrite", r.Rewrite.Place) {
+			m.write()
+			w.caddyRewrite(r.Rewrite, m)
 		}
+		return
 	}
-	switch {
-	case pattern != "":
-		w.line(r.Place, "@%s path_regexp %s %s", name, name, quote(pattern))
-		matcher = " @" + name
-	case r.Host != "":
-		w.line(r.Place, "@%s host %s", name, quote(r.Host))
-		matcher = " @" + name
+	if m.write() {
+		w.opening(r.Place, "route @%s", name)
+		w.caddyBody(r, name, caddyWords(m.captures))
+		w.closing()
+		return
 	}
-	w.line(r.Place, "handle%s {", matcher)
-	w.depth++
-	word := caddyWords(matched{name, pattern}, host)
-	switch {
-	case r.Allow != nil:
-		w.line(r.Place, "@%sdenied not remote_ip %s", name, strings.Join(r.Allow, " "))
-		w.line(r.Place, "respond @%sdenied 403", name)
-	case len(r.Deny) == 1 && r.Deny[0] == "all":
-		w.line(r.Place, "respond * 403")
-	case r.Deny != nil:
-		w.line(r.Place, "@%sdenied remote_ip %s", name, strings.Join(r.Deny, " "))
-		w.line(r.Place, "respond @%sdenied 403", name)
-	}
-	for _, f := range r.Fields {
-		if value, ok := expand(f.Value, caddyText, word); ok {
-			w.line(f.Place, "header {")
-			w.line("", "\t%s %s", quote("+"+f.Name), quote(value))
-			w.line("", "\tdefer")
-			w.line("", "}")
-		} else {
-			w.missing("add_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
-		}
-	}
-	switch {
-	case r.Answer != nil:
-		w.caddyAnswer(r, name, word)
-	case r.Pass != nil:
-		w.caddyPass(r, word)
-	case r.Files != nil:
-		w.caddyFiles(r.Files)
-	}
-	w.depth--
-	w.line("", "}")
+	w.caddyBody(r, name, caddyWords(m.captures))
 }
 
-func (w *writer) caddyAnswer(r *proxy.PlanRoute, name string, word func(string) (string, bool)) {
-	a := r.Answer
-	text, ok := expand(a.Text, caddyText, word)
+// caddyMatcher collects what a request must be like.
+type caddyMatcher struct {
+	*writer
+	route       *proxy.PlanRoute
+	name        string
+	lines       []placed
+	expressions []string // of Caddy's own language, for a second expression about the path
+	captures    []matched
+	path        bool // path_regexp is taken
+}
+
+type placed struct{ text, place string }
+
+func (m *caddyMatcher) add(place, format string, args ...any) {
+	m.lines = append(m.lines, placed{fmt.Sprintf(format, args...), place})
+}
+
+func (m *caddyMatcher) read() bool {
+	r := m.route
+	if pattern := pathPattern(r); pattern != "" && pattern != "^/" {
+		if !m.pathMatches(pattern, lost(r), r.Place) {
+			return false
+		}
+	}
+	if r.Within != "" && r.Kind == proxy.RegexLocation {
+		m.expressions = append(m.expressions, "path_regexp("+strconv.Quote("^"+regexp.QuoteMeta(r.Within))+")")
+	}
+	if r.Except != nil {
+		m.add(r.Place, "not path_regexp %s", quote(beginnings(r.Except)))
+	}
+	for i, c := range r.When {
+		if !m.condition(c, fmt.Sprintf("%sc%d", m.name, i+1)) {
+			return false
+		}
+	}
+	return true
+}
+
+// beginnings is an expression for paths that begin with one of some names.
+func beginnings(names []string) string {
+	var quoted []string
+	for _, n := range names {
+		quoted = append(quoted, regexp.QuoteMeta(n))
+	}
+	if len(quoted) == 1 {
+		return "^" + quoted[0]
+	}
+	return "^(?:" + strings.Join(quoted, "|") + ")"
+}
+
+// pathMatches adds an expression for the path; of them a matcher has one, the
+// others are functions.
+func (m *caddyMatcher) pathMatches(pattern, directive, place string) bool {
+	pattern, ok := m.goPattern(pattern, directive, place)
+	if !ok {
+		return false
+	}
+	name := m.name
+	if m.path {
+		name += "x"
+		m.expressions = append(m.expressions, fmt.Sprintf("path_regexp(%q, %s)", name, strconv.Quote(pattern)))
+	} else {
+		m.add(place, "path_regexp %s %s", name, quote(pattern))
+	}
+	m.path = true
+	m.captures = append(m.captures, matched{name, pattern})
+	return true
+}
+
+func (m *caddyMatcher) condition(c proxy.PlanCondition, name string) bool {
+	not := ""
+	op, negative := strings.CutPrefix(c.Op, "!")
+	if negative {
+		not = "not "
+	}
+	directive := lost(m.route)
+	if directive == "location" {
+		directive = "if"
+	}
+	fail := func(why string) bool {
+		m.missing(directive, "$"+c.Variable+" "+c.Op+" "+c.Value, c.Place, why, directive != "if")
+		return false
+	}
+	word, ok := caddyWords(m.captures)(c.Variable)
+	if !ok || strings.Contains(c.Value, "$") && op == "=" {
+		return fail("a variable in it has no equivalent")
+	}
+	pattern := c.Value
+	if op == "~*" || c.Variable == "host" {
+		pattern = "(?i)" + pattern
+	}
 	switch {
-	case !ok:
-		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "a variable in it has no equivalent", false)
-	case a.Status == 444:
-		w.line(a.Place, "abort")
-	case a.Redirect && a.Arguments:
-		w.line(a.Place, "@%sargs expression `{http.request.uri.query} != \"\"`", name)
-		w.line(a.Place, "redir @%sargs %s %d", name, quote(text+"?{query}"), a.Status)
-		w.line(a.Place, "redir * %s %d", quote(text), a.Status)
-	case a.Redirect:
-		w.line(a.Place, "redir * %s %d", quote(text), a.Status)
-	case text == "":
-		w.line(a.Place, "respond * %d", a.Status)
+	case op == "":
+		m.add(c.Place, `not vars %s "" 0`, word)
+	case op == "=" && c.Variable == "host":
+		m.add(c.Place, "%shost %s", not, quote(c.Value))
+	case op == "=":
+		m.add(c.Place, "%svars %s %s", not, word, quote(caddyText(c.Value)))
+	case isPath(c.Variable) && !negative:
+		return m.pathMatches(pattern, directive, c.Place)
 	default:
-		w.line(a.Place, "header Content-Type %s", quote(a.Type))
-		w.line(a.Place, "respond * %s %d", quote(text), a.Status)
+		pattern, ok := m.goPattern(pattern, directive, c.Place)
+		if !ok {
+			return false
+		}
+		if isPath(c.Variable) {
+			m.add(c.Place, "not path_regexp %s", quote(pattern))
+		} else if negative {
+			m.add(c.Place, "not vars_regexp %s %s", word, quote(pattern))
+		} else {
+			m.add(c.Place, "vars_regexp %s %s %s", name, word, quote(pattern))
+			m.captures = append(m.captures, matched{name, pattern})
+		}
 	}
+	return true
 }
 
-func (w *writer) caddyPass(r *proxy.PlanRoute, word func(string) (string, bool)) {
-	p := r.Pass
-	if r.MaxBody > 0 {
-		w.line(p.Place, "request_body {")
-		w.line("", "\tmax_size %d", r.MaxBody)
-		w.line("", "}")
+func isPath(variable string) bool { return variable == "uri" || variable == "document_uri" }
+
+// write writes the matcher; false when every request matches.
+func (m *caddyMatcher) write() bool {
+	if m.expressions != nil {
+		m.add(m.route.Place, "expression %s", quote(strings.Join(m.expressions, " && ")))
 	}
-	if p.Replace {
-		w.line(p.Place, "uri path_regexp %s %s", quote("^"+regexp.QuoteMeta(r.Name)), quote(p.Path))
-	}
-	var to []string
-	for _, t := range p.Servers {
-		if t.Backup {
-			w.missing("server", t.Address+" backup", t.Place, "Caddy has no backup servers", false)
-			continue
+	switch len(m.lines) {
+	case 0:
+		return false
+	case 1:
+		m.line(m.lines[0].place, "@%s %s", m.name, m.lines[0].text)
+	default:
+		m.opening(m.route.Place, "@%s", m.name)
+		for _, l := range m.lines {
+			m.line(l.place, "%s", l.text)
 		}
-		for range t.Weight {
-			to = append(to, t.Address) // as often as its weight says
-		}
+		m.closing()
 	}
-	w.line(p.Place, "reverse_proxy %s {", strings.Join(to, " "))
-	w.depth++
-	if len(to) > 1 {
-		policy := map[string]string{"ip_hash": "ip_hash", "least_conn": "least_conn"}[p.Balanced]
-		if policy == "" {
-			policy = "round_robin"
-		}
-		w.line(p.Place, "lb_policy %s", policy)
-		w.line("", "lb_retries %d", len(to)-1)
-	}
-	for _, f := range p.Fields {
-		switch value, ok := expand(f.Value, caddyText, word); {
-		case isUpgrade(f):
-		case strings.EqualFold(f.Name, "X-Forwarded-For") && f.Value == "$proxy_add_x_forwarded_for":
-			w.line(f.Place, "# X-Forwarded-For: Caddy sets it, and keeps nothing that clients send")
-		case !ok:
-			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
-		case value == "":
-			w.line(f.Place, "header_up %s", quote("-"+f.Name))
-		default:
-			w.line(f.Place, "header_up %s %s", quote(f.Name), quote(value))
-		}
-	}
-	if p.TLS {
-		w.line(p.Place, "transport http {")
-		w.depth++
-		w.line(p.Place, "tls")
-		if !p.Verify {
-			w.line(p.Place, "tls_insecure_skip_verify")
-		}
-		w.depth--
-		w.line("", "}")
-	}
-	w.depth--
-	w.line("", "}")
+	return true
 }
 
-func (w *writer) caddyFiles(f *proxy.PlanFiles) {
-	w.line(f.Place, "root * %s", quote(f.Root))
-	if f.Last != "=404" {
-		w.line(f.Place, "try_files {path} {path}/ %s", quote(f.Last))
-	}
-	w.line(f.Place, "file_server {")
-	w.line(f.Place, "\tindex %s", strings.Join(f.Index, " "))
-	w.line("", "}")
-}
-
-// caddyWords gives Caddy's placeholders for variables. route and host name the
-// matchers whose captures there are.
-func caddyWords(route, host matched) func(string) (string, bool) {
+// caddyWords gives Caddy's placeholders for variables. Of the matchers whose
+// captures there are the last counts.
+func caddyWords(captures []matched) func(string) (string, bool) {
 	known := map[string]string{
 		"host": "{host}", "http_host": "{hostport}", "remote_addr": "{remote_host}", "scheme": "{scheme}", "request_method": "{method}",
-		"request_uri": "{http.request.orig_uri}", "uri": "{path}", "document_uri": "{path}", "args": "{query}", "query_string": "{query}",
-		"upstream_addr": "{http.reverse_proxy.upstream.hostport}", "proxy_add_x_forwarded_for": "{remote_host}",
+		"request_uri": "{orig_uri}", "uri": "{path}", "document_uri": "{path}", "args": "{query}", "query_string": "{query}", addedArguments: "{?query}",
+		"upstream_addr": "{http.reverse_proxy.upstream.hostport}", "proxy_add_x_forwarded_for": "{remote_host}", "remote_port": "{remote_port}",
+		"server_port": "{port}", "remote_user": "{http.auth.user.id}",
 	}
 	return func(name string) (string, bool) {
 		if said, ok := known[name]; ok {
@@ -297,7 +349,10 @@ func caddyWords(route, host matched) func(string) (string, bool) {
 		if field, ok := strings.CutPrefix(name, "http_"); ok && field != "" {
 			return "{header." + strings.ReplaceAll(field, "_", "-") + "}", true
 		}
-		for _, m := range [2]matched{route, host} {
+		if cookie, ok := strings.CutPrefix(name, "cookie_"); ok && cookie != "" {
+			return "{cookie." + cookie + "}", true
+		}
+		for _, m := range slices.Backward(captures) {
 			_, err := strconv.Atoi(name)
 			if strings.Contains(m.pattern, "(?P<"+name+">") || err == nil && strings.Contains(m.pattern, "(") {
 				return "{re." + m.name + "." + name + "}", true
@@ -312,7 +367,7 @@ func caddyText(s string) string { return strings.NewReplacer("{", `\{`, "}", `\}
 
 // quote makes one word of a text.
 func quote(s string) string {
-	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:*+") == "" {
+	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:*+^$?=@{}") == "" && !strings.ContainsAny(s[:1], "}@*") && s != "{" {
 		return s
 	}
 	if !strings.ContainsAny(s, "`") {

@@ -37,24 +37,33 @@ type writer struct {
 	bytes.Buffer
 	depth  int
 	place  func(string) string
+	last   string // the source that stands last in what is written
 	unsaid []proxy.Unsaid
-	hosts  int // matchers for hosts so far
+	late   bool // names are looked up while it serves
+	hosts  int  // matchers for hosts so far
 }
 
 // line writes a line and, behind it, its source.
 func (w *writer) line(place, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if place != "" {
-		text += " # " + strings.Map(printing, w.place(place))
+		text += " # " + printable(w.place(place))
+		w.last = place
 	}
-	fmt.Fprintf(w, "%s%s\n", strings.Repeat("\t", w.depth), text)
+	if text != "" {
+		text = strings.Repeat("\t", w.depth) + text
+	}
+	fmt.Fprintf(w, "%s\n", text)
 }
 
-func printing(r rune) rune {
-	if r < ' ' || r == 0x7f {
-		return '?'
-	}
-	return r
+// printable keeps a text on its line.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // missing notes what the language has no words for.
@@ -68,6 +77,7 @@ var reference = regexp.MustCompile(`\$(?:\{(\w+)\}|(\w+))`)
 // variable that it has no word for. literal makes other text safe.
 func expand(text string, literal func(string) string, word func(name string) (string, bool)) (string, bool) {
 	var b strings.Builder
+	text = strings.ReplaceAll(text, "$is_args$args", "$"+addedArguments)
 	last := 0
 	for _, m := range reference.FindAllStringSubmatchIndex(text, -1) {
 		b.WriteString(literal(text[last:m[0]]))
@@ -82,6 +92,9 @@ func expand(text string, literal func(string) string, word func(name string) (st
 	b.WriteString(literal(text[last:]))
 	return b.String(), true
 }
+
+// addedArguments stands for $is_args$args.
+const addedArguments = "is_args_args"
 
 // door is an address with the servers behind it.
 type door struct {
@@ -186,10 +199,17 @@ func lost(r *proxy.PlanRoute) string {
 	switch {
 	case r.Deny != nil:
 		return "deny"
+	case r.Login != nil:
+		return "auth_basic"
 	case r.Answer != nil && r.Answer.Status >= 400:
 		return "return"
 	}
 	return "location"
+}
+
+// hasContent reports whether something answers a request that got through.
+func hasContent(r *proxy.PlanRoute) bool {
+	return r.Answer != nil || r.Pass != nil || r.App != nil || r.Files != nil
 }
 
 // isUpgrade tells the fields by which WebSockets are passed on: the others do so
@@ -216,4 +236,13 @@ func sortWildcards(list []nameOf) {
 		}
 		return cmp.Or(cmp.Compare(front(a), front(b)), cmp.Compare(len(b.name), len(a.name)))
 	})
+}
+
+// isProtection tells fields by which pages are protected.
+func isProtection(name string) bool {
+	switch strings.ToLower(name) {
+	case "strict-transport-security", "content-security-policy", "x-frame-options", "x-content-type-options", "referrer-policy", "permissions-policy":
+		return true
+	}
+	return false
 }

@@ -1,9 +1,12 @@
 package export
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,37 +71,111 @@ func (w *writer) gatewayTLS(d *door) {
 	}
 }
 
+// maxRules is how many rules a route may have.
+const maxRules = 16
+
 func (w *writer) httpRoute(s *proxy.PlanServer, all []*door) {
+	var rules []*bytes.Buffer
+	for j := range s.Routes {
+		r := &s.Routes[j]
+		if host := onlyHost(r); host != "" && len(rules) == 0 && j+1 < len(s.Routes) && closes(&s.Routes[j+1]) {
+			rule := &writer{place: w.place}
+			bare := *r
+			bare.When = nil
+			if rule.gatewayRule(&bare, routeName(s, j)); rule.Len() > 0 {
+				w.routeHead(s, all, fmt.Sprintf("s%d-%d", s.Number, j+1), []string{host}, r.Place)
+				_, _ = w.Write(rule.Bytes())
+			}
+			w.unsaid = append(w.unsaid, rule.unsaid...)
+			continue
+		}
+		if closes(r) && j == len(s.Routes)-1 {
+			continue // what no rule matches is answered 404
+		}
+		rule := &writer{place: w.place}
+		if rule.gatewayRule(r, routeName(s, j)); rule.Len() > 0 {
+			rules = append(rules, &rule.Buffer)
+		}
+		w.unsaid = append(w.unsaid, rule.unsaid...)
+	}
+	names, place := w.hostnames(s, all)
+	for i := 0; i < len(rules); i += maxRules {
+		name := fmt.Sprintf("s%d", s.Number)
+		if i > 0 {
+			name += fmt.Sprintf("-more%d", i/maxRules)
+		}
+		w.routeHead(s, all, name, names, place)
+		for _, rule := range rules[i:min(i+maxRules, len(rules))] {
+			_, _ = w.Write(rule.Bytes())
+		}
+	}
+}
+
+// onlyHost gives the host that a route of the server's own script is for.
+func onlyHost(r *proxy.PlanRoute) string {
+	if r.Kind == proxy.Nameless && len(r.When) == 1 && r.When[0].Variable == "host" && r.When[0].Op == "=" {
+		return r.When[0].Value
+	}
+	return ""
+}
+
+// closes tells a route that answers all that is left with 404.
+func closes(r *proxy.PlanRoute) bool {
+	everything := r.Kind == proxy.Nameless || r.Kind == proxy.PrefixLocation && r.Name == "/"
+	return everything && len(r.When) == 0 && r.Answer != nil && r.Answer.Status == 404 && r.Answer.Text == ""
+}
+
+// routeHead writes the beginning of an HTTPRoute up to its rules.
+func (w *writer) routeHead(s *proxy.PlanServer, all []*door, name string, hosts []string, place string) {
 	w.line("", "---")
 	w.line("", "apiVersion: gateway.networking.k8s.io/v1")
 	w.line(s.Place, "kind: HTTPRoute")
 	w.line("", "metadata:")
-	w.line("", "  name: s%d", s.Number)
+	w.line("", "  name: %s", name)
 	w.line("", "spec:")
 	w.line("", "  parentRefs:")
-	unknown := false
 	for _, d := range all {
-		for _, other := range d.servers {
-			if other == s || other.Number == s.Number {
-				w.line("", "  - name: web")
-				w.line("", "    sectionName: %s", listenerName(d))
-			}
+		if d.has(s) {
+			w.line("", "  - name: web")
+			w.line("", "    sectionName: %s", listenerName(d))
 		}
-		unknown = unknown || d.chosen != nil && d.chosen.Number == s.Number
 	}
-	w.hostnames(s, unknown)
+	switch {
+	case len(hosts) == 0:
+		w.line("", "  # all hosts that no other route names")
+	default:
+		w.line(place, "  hostnames:")
+		for _, h := range hosts {
+			w.line("", "  - %s", yamlQuote(h))
+		}
+	}
 	w.line("", "  rules:")
-	for j := range s.Routes {
-		w.gatewayRule(&s.Routes[j], routeName(s, j))
-	}
 }
 
-func (w *writer) hostnames(s *proxy.PlanServer, unknown bool) {
+func (d *door) has(s *proxy.PlanServer) bool {
+	return slices.ContainsFunc(d.servers, func(o *proxy.PlanServer) bool { return o.Number == s.Number })
+}
+
+// hostnames gives the names of a server; none for the server of unknown names.
+func (w *writer) hostnames(s *proxy.PlanServer, all []*door) ([]string, string) {
+	chosen, others := false, false
+	for _, d := range all {
+		if d.has(s) {
+			is := d.chosen != nil && d.chosen.Number == s.Number
+			chosen, others = chosen || is, others || !is
+		}
+	}
+	if chosen && !others {
+		return nil, ""
+	}
+	if chosen {
+		w.missing("listen", "default_server", s.Place, "a route takes unknown names of all its listeners, or of none", false)
+	}
 	var names []string
 	for _, n := range s.Names {
 		switch {
 		case n == "" || n == "_":
-			return // all that no other route takes
+			w.missing("server_name", n, s.Place, "only the route of unknown names can be without one", false)
 		case strings.HasPrefix(n, "~") || strings.HasSuffix(n, "*"):
 			w.missing("server_name", n, s.Place, "host names of routes are whole, or begin with *.", false)
 		case strings.HasPrefix(n, "."):
@@ -107,76 +184,132 @@ func (w *writer) hostnames(s *proxy.PlanServer, unknown bool) {
 			names = append(names, strings.ToLower(n))
 		}
 	}
-	if len(names) == 0 {
-		return
+	if names == nil {
+		names = []string{fmt.Sprintf("s%d.invalid", s.Number)} // nobody's
 	}
-	if unknown {
-		w.line("", "  # nginx gives this server the names that nobody has, too; here they are answered 404")
-	}
-	w.line(s.Place, "  hostnames:")
-	for _, n := range names {
-		w.line("", "  - %s", yamlQuote(n))
-	}
+	return names, s.Place
 }
 
 func (w *writer) gatewayRule(r *proxy.PlanRoute, name string) {
-	kind, path := "PathPrefix", strings.TrimSuffix(r.Name, "/")
-	if path == "" {
-		path = "/"
-	}
+	kind, path := "PathPrefix", cmp.Or(strings.TrimSuffix(r.Name, "/"), "/")
 	switch {
-	case r.Host != "":
-		w.missing("if", r.Host, r.Place, "a rule knows no host of its own", false)
-		return
 	case r.Kind == proxy.ExactLocation:
 		kind, path = "Exact", r.Name
-	case r.Kind == proxy.RegexLocation:
-		w.missing(lost(r), "~ "+r.Name, r.Place, "which rule comes first is left to the controller where expressions are used", lost(r) != "location")
+	case r.Kind == proxy.RegexLocation || r.Within != "" || r.Except != nil:
+		w.missing(lost(r), r.Text, r.Place, "which rule comes first is left to the controller where expressions are used", lost(r) != "location")
 		return
+	case r.Kind == proxy.Nameless && (r.When != nil || r.Answer == nil):
+		w.missing(strings.SplitN(r.Text, " ", 2)[0], r.Text, r.Place, "longer paths would come before it", lost(r) != "location")
+		return
+	case path != "/" && path == r.Name:
+		w.missing("location", r.Text, r.Place, "it takes "+path+"x as well, where a PathPrefix ends at a slash: let it end in one", false)
 	}
-	if r.Allow != nil || r.Deny != nil {
-		w.missing("deny", strings.Join(append(r.Allow, r.Deny...), " "), r.Place, "routes know no addresses of clients", true)
-	}
-	if r.MaxBody != 1<<20 && r.Pass != nil {
-		w.missing("client_max_body_size", strconv.FormatInt(r.MaxBody, 10), r.Place, "routes do not limit bodies", false)
-	}
-	filters := &writer{place: w.place, depth: 0}
-	ok := true
-	switch {
-	case r.Answer != nil:
-		ok = w.gatewayRedirect(r.Answer, filters)
-	case r.Files != nil:
-		w.missing("root", r.Files.Root, r.Files.Place, "a gateway serves no files", false)
-		ok = false
-	case r.Pass != nil && r.Pass.TLS:
-		w.missing("proxy_pass", "https://"+r.Pass.Name, r.Pass.Place, "TLS to servers needs a BackendTLSPolicy with their authority", true)
-		ok = false
-	case r.Pass != nil:
-		w.gatewayFields(r, filters)
-	}
+	matches, ok := w.gatewayMatches(r)
 	if !ok {
 		return
 	}
+	guarded := w.gatewayGuards(r)
+	filters := &writer{place: w.place}
+	switch {
+	case r.Answer != nil:
+		ok = w.gatewayRedirect(r.Answer, filters)
+	case !hasContent(r):
+		ok = false
+	case r.Files != nil:
+		w.missing("root", r.Files.Root, r.Files.Place, "a gateway serves no files", false)
+		ok = false
+	case r.App != nil:
+		w.missing("fastcgi_pass", "", r.App.Place, "a gateway speaks HTTP to servers", false)
+		ok = false
+	case r.Pass.TLS:
+		w.missing("proxy_pass", "https://"+r.Pass.Name, r.Pass.Place, "TLS to servers needs a BackendTLSPolicy with their authority", true)
+		ok = false
+	default:
+		w.gatewayFields(r, filters)
+	}
+	w.unsaid = append(w.unsaid, filters.unsaid...)
 	w.line(r.Place, "  - matches:")
 	w.line("", "    - path:")
 	w.line("", "        type: %s", kind)
 	w.line("", "        value: %s", yamlQuote(path))
+	_, _ = w.Write(matches)
+	if !ok || !guarded { // what cannot be said is closed: its requests must not come to another
+		w.line("", "    backendRefs: # there is no such service: the answer is 500")
+		w.line("", "    - name: closed")
+		w.line("", "      port: 80")
+		return
+	}
 	if filters.Len() > 0 {
 		w.line("", "    filters:")
 		_, _ = w.Write(filters.Bytes())
 	}
 	if r.Pass != nil {
-		w.line(r.Pass.Place, "    backendRefs:")
-		for i, t := range r.Pass.Servers {
-			if t.Backup {
-				w.missing("server", t.Address+" backup", t.Place, "there are no backup servers", false)
-				continue
+		w.backends(r.Pass, name)
+	}
+}
+
+// gatewayMatches writes conditions on methods and fields.
+func (w *writer) gatewayMatches(r *proxy.PlanRoute) ([]byte, bool) {
+	out := &writer{place: w.place}
+	method := false
+	fields := false
+	for _, c := range r.When {
+		field, isField := strings.CutPrefix(c.Variable, "http_")
+		switch {
+		case c.Op == "=" && c.Variable == "request_method" && !method && !fields:
+			out.line(c.Place, "      method: %s", c.Value)
+			method = true
+		case c.Op == "=" && isField && c.Value != "" && !strings.Contains(c.Value, "$"):
+			if !fields {
+				out.line("", "      headers:")
 			}
-			_, port, _ := net.SplitHostPort(t.Address)
-			w.line(t.Place, "    - name: %s-%d", name, i+1)
-			w.line("", "      port: %s", port)
-			w.line("", "      weight: %d", t.Weight)
+			fields = true
+			out.line(c.Place, "      - name: %s", strings.ReplaceAll(field, "_", "-"))
+			out.line("", "        value: %s", yamlQuote(c.Value))
+		default:
+			w.missing("if", r.Text, c.Place, "rules know methods and fields that are equal to something", lost(r) != "location")
+			return nil, false
 		}
+	}
+	return out.Bytes(), true
+}
+
+// gatewayGuards notes what protects and cannot be said; false when nothing can
+// take its place.
+func (w *writer) gatewayGuards(r *proxy.PlanRoute) bool {
+	if r.Allow != nil || r.Deny != nil {
+		w.missing("deny", strings.Join(append(r.Allow, r.Deny...), " "), r.Place, "routes know no addresses of clients", true)
+	}
+	if r.Login != nil {
+		w.missing("auth_basic", r.Login.Realm, r.Login.Place, "routes know no passwords", true)
+	}
+	if r.MaxBody != 1<<20 && r.MaxBody != 0 && r.Pass != nil {
+		w.missing("client_max_body_size", strconv.FormatInt(r.MaxBody, 10), r.Place, "routes do not limit bodies", true)
+	}
+	if r.Compress != nil && r.Pass != nil {
+		w.missing("gzip", "on", r.Compress.Place, "routes do not compress", false)
+	}
+	if r.Rewrite != nil {
+		w.missing("rewrite", r.Rewrite.Expression+" "+r.Rewrite.To, r.Rewrite.Place, "only the beginning of a path can be replaced", false)
+		return false
+	}
+	return true
+}
+
+func (w *writer) backends(p *proxy.PlanPass, name string) {
+	if p.Balanced != "" {
+		w.missing(p.Balanced, "", p.Place, "how a server is chosen is left to the controller", false)
+	}
+	w.line(p.Place, "    backendRefs:")
+	for i, t := range p.Servers {
+		if t.Backup {
+			w.missing("server", t.Address+" backup", t.Place, "there are no backup servers", false)
+			continue
+		}
+		_, port, _ := net.SplitHostPort(t.Address)
+		w.line(t.Place, "    - name: %s-%d", name, i+1)
+		w.line("", "      port: %s", port)
+		w.line("", "      weight: %d", t.Weight)
 	}
 }
 
@@ -192,7 +325,7 @@ func (w *writer) gatewayRedirect(a *proxy.PlanAnswer, filters *writer) bool {
 	case !a.Redirect:
 		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "a gateway has no answers of its own but redirects", a.Status >= 400)
 		return false
-	case a.Status != 301 && a.Status != 302, !kept, a.Arguments && absolute, strings.Contains(path, "$"), strings.Contains(strings.ReplaceAll(host, "$host", ""), "$"), scheme == "$scheme":
+	case !kept, a.Arguments && absolute, strings.Contains(path, "$"), strings.Contains(strings.ReplaceAll(host, "$host", ""), "$"), scheme == "$scheme":
 		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "this redirect has no equivalent", false)
 		return false
 	}
@@ -235,12 +368,7 @@ func (w *writer) gatewayFields(r *proxy.PlanRoute, filters *writer) {
 		filters.line("", "    - type: RequestHeaderModifier")
 		filters.line("", "      requestHeaderModifier:")
 		filters.fields("set", set)
-		if len(remove) > 0 {
-			filters.line("", "        remove:")
-		}
-		for _, f := range remove {
-			filters.line(f.Place, "        - %s", yamlQuote(f.Name))
-		}
+		filters.removed(remove)
 	}
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -264,15 +392,21 @@ func (w *writer) gatewayFields(r *proxy.PlanRoute, filters *writer) {
 	var add []proxy.PlanField
 	for _, f := range r.Fields {
 		if strings.Contains(f.Value, "$") {
-			w.missing("add_header", f.Name+" "+f.Value, f.Place, "values are fixed texts", false)
+			w.missing("add_header", f.Name+" "+f.Value, f.Place, "values are fixed texts", isProtection(f.Name))
 			continue
 		}
 		add = append(add, f)
 	}
-	if len(add) > 0 {
+	for _, m := range r.Pass.Moved {
+		if m[0].Name != "" {
+			w.missing("proxy_redirect", m[0].Value, m[0].Place, "locations of answers are not changed", false)
+		}
+	}
+	if len(add)+len(r.Pass.Hidden) > 0 {
 		filters.line("", "    - type: ResponseHeaderModifier")
 		filters.line("", "      responseHeaderModifier:")
 		filters.fields("add", add)
+		filters.removed(r.Pass.Hidden)
 	}
 }
 
@@ -286,10 +420,23 @@ func (w *writer) fields(how string, list []proxy.PlanField) {
 	}
 }
 
+func (w *writer) removed(list []proxy.PlanField) {
+	if len(list) > 0 {
+		w.line("", "        remove:")
+	}
+	for _, f := range list {
+		w.line(f.Place, "        - %s", yamlQuote(f.Name))
+	}
+}
+
 // services writes the servers of a pass, one Service each: weights are theirs.
 func (w *writer) services(p *proxy.PlanPass, name string) {
 	for i, t := range p.Servers {
 		host, port, err := net.SplitHostPort(t.Address)
+		if strings.HasPrefix(t.Address, "unix:") {
+			w.missing("server", t.Address, t.Place, "a cluster knows no sockets of a file system", false)
+			continue
+		}
 		if err != nil || t.Backup {
 			continue
 		}
