@@ -314,7 +314,7 @@ func (x *Exchange) checkArrived() Code {
 // bodyTemp is client_body_temp_path.
 func (c *coreConf) bodyTemp(o *Options) tempPath {
 	if c.BodyTempPath.path == "" {
-		return tempPath{path: o.prefixed("client_body_temp")}
+		return tempPath{path: o.tempPath("client_body")}
 	}
 	return c.BodyTempPath
 }

@@ -27,6 +27,9 @@ type Options struct {
 	AccessLog string
 	// PID is the pid file when the configuration names none; "" is none.
 	PID string
+	// TempPath gives the folder for files of a kind ("client_body", "proxy",
+	// "fastcgi" ...) when the configuration names none; nil has them below Prefix.
+	TempPath func(kind string) string
 	// Console is where messages go too until the server serves; nil is standard
 	// error.
 	Console *os.File
@@ -117,6 +120,15 @@ type CertProblem struct {
 	SiteID  string
 	Message string
 	Warning bool
+}
+
+// tempPath is the folder for temporary files of a kind when the configuration
+// names none.
+func (o *Options) tempPath(kind string) string {
+	if o.TempPath != nil {
+		return o.TempPath(kind)
+	}
+	return o.prefixed(kind + "_temp")
 }
 
 // prefixed gives a path its prefix when it is relative (ngx_conf_full_name).

@@ -344,6 +344,7 @@ func (t *Table) makeTempFolders() {
 		return
 	}
 	for _, path := range slices.Sorted(maps.Keys(t.temps)) {
+		_ = os.MkdirAll(filepath.Dir(path), 0o755) // #nosec G301 -- as packages make it; what is wrong the next line tells
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Main.ErrorLog.logf(logError, "%s", SystemError("mkdir()", path, err))
 			continue

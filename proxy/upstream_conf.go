@@ -204,7 +204,7 @@ func (u *upstreamConf) finish(l *Level, prefix string, hidden []string) error {
 		return err
 	}
 	if u.tempPath.path == "" {
-		u.tempPath = tempPath{path: l.c.opts.prefixed(prefix + "_temp"), levels: []int{1, 2}}
+		u.tempPath = tempPath{path: l.c.opts.tempPath(prefix), levels: []int{1, 2}}
 	}
 	l.c.table.temps[u.tempPath.path] = true
 	u.cache.finish()

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -161,9 +162,10 @@ func (o *nginxOptions) settings() settings {
 	s := settings{
 		product: nginxProduct(), prefix: defaultPrefix, conf: defaultConf, directives: o.directives,
 		errorLog: defaultErrorLog, accessLog: defaultAccessLog, pid: defaultPID, daemon: true,
+		tempPath: packagedTempPath("/var/lib/nginx"),
 	}
 	if o.prefixGiven {
-		s.prefix = o.prefix
+		s.prefix, s.tempPath = o.prefix, nil
 		s.conf, s.errorLog, s.accessLog, s.pid = "conf/nginx.conf", "logs/error.log", "logs/access.log", "logs/nginx.pid"
 	}
 	if s.prefix != "" && !strings.HasSuffix(s.prefix, "/") {
@@ -179,6 +181,19 @@ func (o *nginxOptions) settings() settings {
 		s.errorLog = o.errorLog
 	}
 	return s
+}
+
+// packagedTempPath gives the folders that nginx's packages are built with: those
+// of distributions, where there is one of theirs, or of nginx itself.
+func packagedTempPath(distribution string) func(kind string) string {
+	if info, err := os.Stat(distribution); err == nil && info.IsDir() {
+		return func(kind string) string {
+			return filepath.Join(distribution, strings.TrimPrefix(kind, "client_"))
+		}
+	}
+	return func(kind string) string {
+		return filepath.Join("/var/cache/nginx", strings.TrimSuffix(kind, "_body")+"_temp")
+	}
 }
 
 func printNginxHelp(w io.Writer) {

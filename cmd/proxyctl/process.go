@@ -27,6 +27,7 @@ type settings struct {
 	errorLog    string // -e
 	accessLog   string // where access_log goes by default
 	pid         string // where pid goes by default
+	tempPath    func(kind string) string
 	daemon      bool   // what daemon means when the file does not say
 	dataDir     string // "" for the default
 	acme        certs.ACME
@@ -64,7 +65,7 @@ func newProcess(s settings, stderr io.Writer) *process {
 	p := &process{settings: s, stderr: stderr, ended: make(chan struct{})}
 	p.options = &proxy.Options{
 		Product: s.product, Prefix: s.prefix, ConfDir: filepath.Dir(s.conf),
-		ErrorLog: s.errorLog, AccessLog: s.accessLog, PID: s.pid, Daemon: s.daemon,
+		ErrorLog: s.errorLog, AccessLog: s.accessLog, PID: s.pid, Daemon: s.daemon, TempPath: s.tempPath,
 		CheckCertificates: p.checkCertificates,
 		LoadCertificate:   loadCertificate, MayMiss: p.mayMiss,
 	}
