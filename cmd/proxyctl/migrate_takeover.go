@@ -80,7 +80,8 @@ func migrateRollbackCommand() *cobra.Command {
 		Short: "Put nginx back in its place after a takeover",
 		Long: "Puts nginx's binary back, has the running server start it with its sockets, and ends when\n" +
 			"nginx answers at every address as before; dpkg is told that the binary is the package's\n" +
-			"again. Works after a takeover that was interrupted, too.\n\n" +
+			"again. Works after a takeover that was interrupted, too, and where nothing runs or nginx's\n" +
+			"package has been removed: then only files are put back.\n\n" +
 			"Exit status: 0 when nginx serves, 1 when not, 2 for a wrong command line.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return t.command(cmd, t.rollback) },
@@ -141,11 +142,7 @@ func (t *takingOver) rollback(ctx context.Context, cmd *cobra.Command) error {
 	if facts == nil {
 		return fmt.Errorf("%s does not exist: there is no takeover to take back", t.state)
 	}
-	running, err := t.running(facts)
-	if err != nil {
-		return err
-	}
-	p, err := t.plan(cmd, facts, running)
+	p, err := t.planBack(cmd, facts)
 	if err != nil {
 		return err
 	}
@@ -154,6 +151,27 @@ func (t *takingOver) rollback(ctx context.Context, cmd *cobra.Command) error {
 		return nil
 	}
 	return p.Rollback(ctx)
+}
+
+// planBack makes the steps' facts of a rollback. Where nothing runs, as when
+// nginx's package was removed, the files are put back all the same.
+func (t *takingOver) planBack(cmd *cobra.Command, facts *takeover.State) (*takeover.Plan, error) {
+	if takeover.ReadPID(facts.PIDFile) != 0 {
+		running, err := t.running(facts)
+		if err != nil {
+			return nil, err
+		}
+		return t.plan(cmd, facts, running)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &takeover.Plan{Binary: facts.Binary, Self: self, PIDFile: facts.PIDFile, State: t.state, Facts: *facts, Idle: true, Out: cmd.OutOrStdout()}
+	if facts.Divert {
+		p.Divert = func(on bool) error { return divert(p.Binary, on) }
+	}
+	return p, nil
 }
 
 // find gathers what is known of the nginx that serves.

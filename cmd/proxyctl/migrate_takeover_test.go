@@ -99,6 +99,37 @@ func TestMigrateTakeover(t *testing.T) {
 	}
 }
 
+// TestMigrateRollbackIdle: where nothing runs, files are put back; where nginx is
+// gone, so is this program.
+func TestMigrateRollbackIdle(t *testing.T) {
+	for name, removed := range map[string]bool{"stopped": false, "removed": true} {
+		t.Run(name, func(t *testing.T) {
+			s := startTakeover(t)
+			if out, code := s.migrate("takeover", "--skip-verify"); code != 0 {
+				t.Fatal(out)
+			}
+			pid := s.pid("")
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			s.await("it has ended", func() bool { return takeover.ReadPID(filepath.Join(s.dir, "logs", "nginx.pid")) == 0 })
+			if removed {
+				if err := os.Remove(filepath.Join(s.dir, "nginx.distrib")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out, code := s.migrate("rollback"); code != 0 || !strings.Contains(out, "Neither nginx nor this program runs") {
+				t.Fatalf("status %d\n%s", code, out)
+			}
+			for file, want := range map[string]bool{s.state: false, filepath.Join(s.dir, "nginx.distrib"): false, filepath.Join(s.dir, "nginx"): !removed} {
+				if _, err := os.Lstat(file); (err == nil) != want {
+					t.Errorf("%s is there: %v", file, !want)
+				}
+			}
+		})
+	}
+}
+
 // TestMigrateDryRun prints each step and does none.
 func TestMigrateDryRun(t *testing.T) {
 	s := startTakeover(t)
@@ -366,5 +397,29 @@ func TestMigrateTakeoverChecks(t *testing.T) {
 	}
 	if got := directivesOf("/usr/sbin/nginx -g daemon on; -c /x -p /y"); got != "daemon on;" {
 		t.Errorf("directives %q", got)
+	}
+}
+
+// TestPackagedTempPath: in the place of a packaged nginx the folders of its
+// package are used, and none is made beside its configuration.
+func TestPackagedTempPath(t *testing.T) {
+	dir := t.TempDir()
+	for kind, want := range map[string][2]string{
+		"client_body": {"body", "/var/cache/nginx/client_temp"},
+		"proxy":       {"proxy", "/var/cache/nginx/proxy_temp"},
+	} {
+		if got := packagedTempPath(dir)(kind); got != filepath.Join(dir, want[0]) {
+			t.Errorf("%s: %s", kind, got)
+		}
+		if got := packagedTempPath(filepath.Join(dir, "none"))(kind); got != want[1] {
+			t.Errorf("%s: %s", kind, got)
+		}
+	}
+	var o nginxOptions
+	if o.settings().tempPath == nil {
+		t.Error("no folders of a package")
+	}
+	if o.prefixGiven = true; o.settings().tempPath != nil {
+		t.Error("with -p they are below that")
 	}
 }

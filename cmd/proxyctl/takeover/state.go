@@ -149,8 +149,19 @@ func syncFolder(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// vacate removes this program from nginx's path.
+func (p *Plan) vacate() error {
+	if ours, err := isOurs(p.Binary); err != nil || !ours {
+		return err
+	}
+	return errors.Join(os.Remove(p.Binary), syncFolder(p.Binary))
+}
+
 // forget removes what was kept, once the original is in its place.
 func (p *Plan) forget() error {
+	if !exists(p.Binary) {
+		return remove(p.State)
+	}
 	ours, err := isOurs(p.Binary)
 	if err != nil {
 		return err

@@ -42,6 +42,8 @@ type Plan struct {
 	Restart func() error
 	// Handover says that the running master can be told to start its successor.
 	Handover bool
+	// Idle says that nothing runs: there are files to be put back, and no more.
+	Idle     bool
 	Out      io.Writer
 	Patience time.Duration // how long a program may take to start
 	Drain    time.Duration // how long the end of requests is waited for
@@ -86,9 +88,19 @@ func (p *Plan) back() []step {
 	add := func(do func(context.Context) error, format string, a ...any) {
 		list = append(list, step{fmt.Sprintf(format, a...), do})
 	}
-	add(p.before, "%s", probing(p.Probes, "ask %s, to know what is answered now"))
-	add(func(context.Context) error { return p.install(p.kept()) }, "put nginx back at %s", p.Binary)
-	list = append(list, p.exchange("nginx", "this program")...)
+	if !p.Idle {
+		add(p.before, "%s", probing(p.Probes, "ask %s, to know what is answered now"))
+	}
+	if exists(p.kept()) {
+		add(func(context.Context) error { return p.install(p.kept()) }, "put nginx back at %s", p.Binary)
+	} else if p.Idle {
+		add(func(context.Context) error { return p.vacate() }, "remove this program from %s: there is no nginx to put back, its package has been removed", p.Binary)
+	} else {
+		add(func(context.Context) error { return fmt.Errorf("%s is gone", p.kept()) }, "put nginx back at %s", p.Binary)
+	}
+	if !p.Idle {
+		list = append(list, p.exchange("nginx", "this program")...)
+	}
 	if p.Divert != nil {
 		add(func(context.Context) error { return p.Divert(false) }, "tell dpkg that %s is the package's again", p.Binary)
 	}
@@ -157,6 +169,10 @@ func (p *Plan) DryRun(back bool) {
 }
 
 func (p *Plan) title(back bool) {
+	if back && p.Idle {
+		fmt.Fprintf(p.Out, "Neither nginx nor this program runs: the files of nginx %s are put back.\n\n", p.Facts.Version)
+		return
+	}
 	if back {
 		fmt.Fprintf(p.Out, "nginx %s takes the place of this program again (process %d).\n\n", p.Facts.Version, p.Facts.PID)
 		return
