@@ -130,9 +130,8 @@ func (x *Exchange) begin(bad *http1.ParseError) Code {
 		x.Logf(logInfo, "client sent TRACE method while reading client request headers")
 		return 405
 	}
-	if x.isMethod("CONNECT") {
-		x.Logf(logInfo, "client sent CONNECT method while reading client request headers")
-		return 405
+	if code := x.takeConnect(); code != OK {
+		return code
 	}
 	return x.readEarlyBody()
 }

@@ -25,6 +25,7 @@ type Conf struct {
 	UWSGI     lent[uwsgiConf]
 	SCGI      lent[cgiConf]
 	Memcached lent[memcachedConf]
+	Tunnel    lent[upstreamConf]
 
 	Referer     refererConf
 	SecureLink  secureLinkConf
@@ -89,6 +90,8 @@ type Server struct {
 	acme    *ACMEOrder // of acme_certificate; nil without
 	listens []*listen
 	block   *parser.Directive
+	// connects says that clients may ask with CONNECT: there is a tunnel_pass.
+	connects bool
 }
 
 // serverName is one argument of server_name.

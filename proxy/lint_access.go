@@ -17,6 +17,7 @@ func accessRules() []lintRule {
 		{"S019", (*linter).listingOfAll},
 		{"S020", (*linter).dotFiles},
 		{"S021", (*linter).phpAnywhere},
+		{"S026", (*linter).openRelay},
 	}
 }
 
@@ -254,4 +255,14 @@ func checksFile(loc *scope) bool {
 		}
 	}
 	return false
+}
+
+// openRelay finds tunnels that lead anywhere and are open to anybody.
+func (l *linter) openRelay() {
+	for _, u := range l.all("tunnel_pass") {
+		if (len(u.Args) == 0 || hasVariable(u)) && !l.guarded(u.in) {
+			l.say(u.whole(), "name the address, or say with allow and deny or auth_basic who may",
+				"anybody can make connections from this server to wherever it can reach")
+		}
+	}
 }

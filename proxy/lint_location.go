@@ -118,7 +118,7 @@ func (l *linter) search(level *scope, uri string) (best *scope, final bool) {
 func (s *scope) content() *use {
 	for _, u := range s.uses {
 		switch u.Name.Value {
-		case "proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass",
+		case "proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass", "tunnel_pass",
 			"stub_status", "empty_gif", "api", "status", "perl", "js_content", "content_by_lua_block", "dav_methods", "mp4", "flv":
 			return u
 		}

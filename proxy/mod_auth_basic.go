@@ -89,13 +89,22 @@ func (x *Exchange) userFileFailed(path string, err error) Code {
 	return 500
 }
 
-// askPassword asks for a password in the answer.
+// askPassword asks for a password in the answer, for a tunnel in the words of
+// proxies (RFC 9110, section 11.7).
 func (x *Exchange) askPassword(realm []byte) Code {
-	x.Out.Add(wwwAuthenticateName, x.keep(`Basic realm="`, realm, `"`))
+	challenge := x.keep(`Basic realm="`, realm, `"`)
+	if x.isMethod("CONNECT") {
+		x.Out.Add(proxyAuthenticateName, challenge)
+		return 407
+	}
+	x.Out.Add(wwwAuthenticateName, challenge)
 	return 401
 }
 
-var wwwAuthenticateName = []byte("WWW-Authenticate")
+var (
+	wwwAuthenticateName   = []byte("WWW-Authenticate")
+	proxyAuthenticateName = []byte("Proxy-Authenticate")
+)
 
 // maxUserLine is how long a line of a password file may be.
 const maxUserLine = 2048

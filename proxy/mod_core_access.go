@@ -16,7 +16,11 @@ import (
 // (ngx_http_auth_basic_user).
 func (x *Exchange) credentials() (user, password []byte, ok bool) {
 	const scheme = "basic "
-	v, ok := x.Header(http1.Authorization)
+	field := http1.Authorization
+	if x.isMethod("CONNECT") {
+		field = http1.ProxyAuthorization
+	}
+	v, ok := x.Header(field)
 	if !ok || len(v) < len(scheme) || !equalFold(v[:len(scheme)], scheme) {
 		return nil, nil, false
 	}

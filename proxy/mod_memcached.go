@@ -13,7 +13,6 @@ import (
 type memcachedConf struct {
 	upstreamConf
 
-	words    uint32 // of memcached_next_upstream
 	gzipFlag int
 	value    *Value // $memcached_key
 }
@@ -30,26 +29,20 @@ func memcachedModule() Module {
 		Name: "ngx_http_memcached_module",
 		Commands: append(rows,
 			Command{Name: "memcached_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "address", Doc: "Answers with values of a memcached server.", Set: setMemcachedPass(setPass(up, serveMemcached, plainTarget("memcached://")))},
-			Bits(Command{Name: "memcached_next_upstream", In: inHTTPLevels, Default: "error timeout", Doc: "Sets when the next server is asked."},
-				[]string{"error", "timeout", "invalid_response", "not_found", "off"}, func(c *Conf) *uint32 { return &of(c).words }),
+			nextUpstreamRow("memcached", []string{"error", "timeout", "invalid_response", "not_found", "off"},
+				[]uint32{nextError, nextTimeout, nextInvalidHeader, next404, nextOff}, up),
 			Number(Command{Name: "memcached_gzip_flag", In: inHTTPLevels, Syntax: "flag", Default: "0", Doc: "Sets the flag of values that are compressed."}, func(c *Conf) *int { return &of(c).gzipFlag }),
 		),
 		Init: func(c *Conf) {
 			u := upstreamDefaults(wireMemcached)
 			u.buffering, u.passBody, u.intercept404 = false, false, true
-			c.Memcached = lent[memcachedConf]{conf: &memcachedConf{upstreamConf: u, words: 1<<0 | 1<<1}}
+			c.Memcached = lent[memcachedConf]{conf: &memcachedConf{upstreamConf: u}}
 		},
 		Finish: func(l *Level) error {
 			if s := &l.Conf.Memcached; !s.changed(l.Conf) && s.conf.target == nil {
 				return nil
 			}
 			c := of(l.Conf)
-			c.next = 0
-			for i, bit := range []uint32{nextError, nextTimeout, nextInvalidHeader, next404, nextOff} {
-				if c.words&(1<<i) != 0 {
-					c.next |= bit
-				}
-			}
 			c.buffers.Size = max(c.buffers.Size, c.bufferSize) // there is no directive for them
 			return c.finish(l, "memcached", nil)
 		},

@@ -70,6 +70,7 @@ func modules() []Module {
 		uwsgiModule(),
 		scgiModule(),
 		memcachedModule(),
+		tunnelModule(),
 		stubStatusModule(),
 		emptyGifModule(),
 		randomIndexModule(),

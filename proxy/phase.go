@@ -164,6 +164,7 @@ func (x *Exchange) access() Code {
 		case code == Declined:
 		case code == OK && x.loc.Conf.Core.Satisfy == satisfyAny:
 			x.Out.Remove(http1.WWWAuthenticate) // of those who would not let it in
+			x.Out.Remove(http1.ProxyAuthenticate)
 			return Declined
 		case code == OK:
 		case x.loc.Conf.Core.Satisfy == satisfyAny && (code == 401 || code == 403 || code == 407):

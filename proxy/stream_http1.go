@@ -125,7 +125,7 @@ func (s *http1Stream) frame(x *Exchange) {
 		a.ContentLength = -1
 		a.Remove(http1.ContentLength)
 	}
-	if x.headerOnly || a.ContentLength >= 0 {
+	if x.headerOnly || a.ContentLength >= 0 || a.Status < 300 && x.isMethod("CONNECT") {
 		return
 	}
 	if _, has := a.Find(http1.ContentLength); has {

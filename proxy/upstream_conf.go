@@ -161,6 +161,29 @@ func upstreamRows(prefix string, next []string, of func(*Conf) *upstreamConf) []
 	}
 }
 
+// nextUpstreamRow makes the row of next_upstream for modules with words of their
+// own, which stand for bits.
+func nextUpstreamRow(prefix string, words []string, bits []uint32, of func(*Conf) *upstreamConf) Command {
+	c := Bits(Command{Name: prefix + "_next_upstream", In: inHTTPLevels, Default: "error timeout", Doc: "Sets when the next server is asked."},
+		words, func(c *Conf) *uint32 { return &of(c).next })
+	set := c.Set
+	c.Set = func(l *Level, d *parser.Directive) error {
+		if err := set(l, d); err != nil {
+			return err
+		}
+		u := of(l.Conf)
+		said := u.next
+		u.next = 0
+		for i, bit := range bits {
+			if said&(1<<i) != 0 {
+				u.next |= bit
+			}
+		}
+		return nil
+	}
+	return c
+}
+
 // sendLowatRow makes the row of send_lowat, which some of the modules have.
 func sendLowatRow(prefix string, of func(*Conf) *upstreamConf) Command {
 	c := Size(Command{

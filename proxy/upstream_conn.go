@@ -47,6 +47,7 @@ const (
 	wireMemcached
 	wireStream // none: bytes of sessions
 	wireCGI    // answers of CGI or HTTP without more, as those of uwsgi and SCGI
+	wireTunnel // bytes behind an answer of our own
 )
 
 // upstreamWire is how requests and answers go over a connection.
@@ -103,7 +104,7 @@ func (c *upstreamConn) speak(wire wireKind) {
 		c.memcached = memcached.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.memcached
 	case wireStream:
-	case wireHTTP1, wireCGI:
+	case wireHTTP1, wireCGI, wireTunnel:
 		c.http1 = http1.NewClientConn(c.net, c.sock)
 		c.upstreamWire = c.http1
 		if wire == wireCGI {

@@ -79,7 +79,11 @@ func (l *Level) addressTarget(d *parser.Directive, t *passTarget, address string
 func (x *Exchange) evalAddress(text string, vars passVars, url *upstreamURL) bool {
 	u, problem := parseUpstreamURL(text, 0, false)
 	if problem != "" {
-		x.Logf(logError, "%s in upstream %q", problem, text)
+		level := logError
+		if x.upstream.conf.wire == wireTunnel { // the client has said it
+			level = logInfo
+		}
+		x.Logf(level, "%s in upstream %q", problem, text)
 		return false
 	}
 	vars.dynamic = true

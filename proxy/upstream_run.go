@@ -246,6 +246,9 @@ func (x *Exchange) exchangeHead() verdict {
 		if v := x.connect(); v != (verdict{}) {
 			return v
 		}
+		if u.conf.wire == wireTunnel {
+			return x.openTunnel()
+		}
 		request, sendErr := x.sendRequest()
 		if sendErr != nil {
 			if code := faultCode(sendErr); code != 0 {
@@ -490,6 +493,9 @@ func (x *Exchange) takeResponse() verdict {
 		return verdict{code: x.followRedirect()}
 	}
 	x.takeAnswer()
+	if u.conf.wire == wireTunnel {
+		return verdict{code: x.switchProtocols()}
+	}
 	if a.status == 101 {
 		if _, asked := x.Header(http1.Upgrade); asked && u.conn.http1 != nil && x.post == afterNothing {
 			return verdict{code: x.switchProtocols()}

@@ -11,7 +11,17 @@ import (
 // Upgraded connections: bytes pass both ways until one side ends
 // (ngx_http_upstream_upgrade).
 
-// switchProtocols answers 101 and makes a tunnel of the two connections.
+// openTunnel answers for a server that is connected to and has not been asked
+// anything.
+func (x *Exchange) openTunnel() verdict {
+	u := &x.upstream
+	u.conn.answered()
+	u.answer = upstreamAnswer{status: 200, line: []byte("200 OK"), contentLength: -1}
+	u.state().status = 200
+	return verdict{}
+}
+
+// switchProtocols sends the head and makes a tunnel of the two connections.
 func (x *Exchange) switchProtocols() Code {
 	u := &x.upstream
 	x.keepAlive = false
