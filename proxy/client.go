@@ -37,6 +37,7 @@ type client struct {
 	http1     http1Stream
 	life      *life        // what others see of the connection and do to it
 	watch     *clientWatch // what ends waiting for a server
+	passes    int          // how often it was passed from one listener to another
 	peerName  string       // text of remote, made once: $remote_addr
 	trace     *Trace       // of what it asks, when that is explained
 }

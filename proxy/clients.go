@@ -271,9 +271,16 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	if r.closing.Load() {
 		c.life.end(false)
 	}
-	if c.endpoint.stream {
-		c.serveSession(s)
-		return
+	c.serveAccepted(s)
+}
+
+// serveAccepted serves a connection as its endpoint says.
+func (c *client) serveAccepted(s *sock.Conn) {
+	for c.endpoint.stream {
+		if !c.serveSession(s) {
+			_ = s.Close()
+			return
+		}
 	}
 	if c.endpoint.options.proxyProtocol && c.readForwarded(s) != OK {
 		_ = s.Close()

@@ -53,6 +53,7 @@ type Conf struct {
 
 	Stream      streamConf
 	StreamProxy streamProxyConf
+	StreamSet   []assignment
 	Own         Own
 }
 

@@ -42,7 +42,9 @@ func modules() []Module {
 		// the stream block
 		streamModule(),
 		streamCoreModule(),
+		streamSetModule(), // before limit_conn, which counts by what it sets
 		streamReturnModule(),
+		streamPassModule(),
 		streamProxyModule(),
 
 		// before content

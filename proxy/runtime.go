@@ -213,11 +213,13 @@ func (r *Runtime) openAll(t *Table, log *errorLog) ([]*boundSocket, error) {
 		return nil, err
 	}
 	for _, b := range opened {
+		b.first.bound = b
 		b.binding.Store(&binding{t, b.first})
 	}
 	for _, s := range t.sockets {
 		if b := r.bound[s.key()]; b != nil {
 			b.renew(s, &t.Main, log)
+			s.bound = b
 			b.binding.Store(&binding{t, s})
 		}
 	}

@@ -22,8 +22,9 @@ type session struct {
 	conn net.Conn
 	// preread is what has been read and not passed on yet.
 	preread []byte
+	peeked  bool // preread has not been taken out of the socket
 	udp     bool
-	passes  int // how often it was passed to another listener
+	passed  *socket // that takes the connection over
 
 	request http1.Request // an empty one
 	in, out atomic.Int64  // bytes from and to the client, beside those of the tunnel
@@ -127,15 +128,15 @@ func (s *session) ended() bool {
 	return s.aborted
 }
 
-// serveSession serves an accepted connection of the stream block to its end.
-// It belongs to the generation that accepted it.
-func (c *client) serveSession(s *sock.Conn) {
-	defer func() { _ = s.Close() }()
+// serveSession serves an accepted connection of the stream block to its end, or
+// until another listener is to go on with it (true). It belongs to the
+// generation that accepted it.
+func (c *client) serveSession(s *sock.Conn) (passed bool) {
 	t := c.table
 	if !t.acquire() {
 		if t = c.rt.acquire(); !c.follow(t) {
 			t.release()
-			return
+			return false
 		}
 	}
 	x := newExchange(c, noStream{}, t)
@@ -143,7 +144,15 @@ func (c *client) serveSession(s *sock.Conn) {
 	c.life.onEnd(nil, func() { x.session.abort(s) })
 	x.serveSession()
 	c.life.onEnd(nil, s.Abort) // the exchange goes back to where it came from
+	if to := x.session.passed; to != nil {
+		passed = true
+		c.socket, c.endpoint = to.bound, to.endpoint(c.local.Addr())
+		if x.realip.IsValid() { // for whoever gets it that is where it comes from
+			c.remote, c.peerName = x.realip, x.realip.Addr().String()
+		}
+	}
 	x.release()
+	return passed
 }
 
 // begins makes x an exchange of a session.
@@ -163,7 +172,11 @@ func (x *Exchange) begins(s *session) {
 // serveSession takes the session through its phases and logs it.
 func (x *Exchange) serveSession() {
 	x.upstream.action = initializing
-	x.Out.Status = int(x.sessionPhases())
+	code := x.sessionPhases()
+	if code == Done { // another listener goes on
+		return
+	}
+	x.Out.Status = int(code)
 	x.resume = LogPhase
 	for _, h := range x.loc.handlers[LogPhase] {
 		h(x)
@@ -173,7 +186,7 @@ func (x *Exchange) serveSession() {
 // sessionPhases runs the phases of the session (ngx_stream_core_run_phases).
 func (x *Exchange) sessionPhases() Code {
 	c := x.client
-	if s := x.session; c.endpoint.options.proxyProtocol && s.passes == 0 && !s.udp {
+	if s := x.session; c.endpoint.options.proxyProtocol && !s.udp {
 		if code := c.readForwarded(c.sock); code != OK {
 			return code
 		}
@@ -184,6 +197,9 @@ func (x *Exchange) sessionPhases() Code {
 		}
 	}
 	x.upstream.action = ""
+	if x.session.peeked {
+		x.session.preread = nil
+	}
 	if c.sock != nil {
 		c.sock.ReadUntil(0)
 	}
@@ -304,8 +320,15 @@ func (x *Exchange) readPreread() Code {
 		s.preread = make([]byte, 0, c.prereadSize)
 		x.client.sock.ReadUntil(c.prereadTimeout)
 	}
-	n, err := s.conn.Read(s.preread[len(s.preread):c.prereadSize])
-	s.preread = s.preread[:len(s.preread)+n]
+	var n int
+	var err error
+	if s.peeked = s.conn == net.Conn(x.client.sock) && x.client.sock.Raw(); s.peeked {
+		n, err = x.client.sock.PeekMore(s.preread[:c.prereadSize], len(s.preread))
+		s.preread = s.preread[:max(n, len(s.preread))]
+	} else {
+		n, err = s.conn.Read(s.preread[len(s.preread):c.prereadSize])
+		s.preread = s.preread[:len(s.preread)+n]
+	}
 	if n > 0 {
 		return OK
 	}

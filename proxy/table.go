@@ -90,6 +90,7 @@ type socket struct {
 	// the local address of a connection tells them apart.
 	exact    map[netip.Addr]*endpoint
 	fallback *endpoint
+	bound    *boundSocket // when it is
 }
 
 // key names the socket across reloads.

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrAgain says that a read or write without waiting found the socket not ready.
@@ -178,6 +180,37 @@ func (c *Conn) Peek(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.n, c.err
+}
+
+// PeekMore is Peek that waits until there is more than the first bytes. An end
+// that comes instead is io.EOF.
+func (c *Conn) PeekMore(p []byte, first int) (int, error) {
+	if c.raw == nil {
+		return 0, errors.ErrUnsupported
+	}
+	c.begin(&c.reads)
+	var n int
+	var failed error
+	err := c.wait(&c.reads, c.raw.Read, func(fd uintptr) bool {
+		m, e := peek(int(fd), p)
+		switch {
+		case e == syscall.EAGAIN:
+			return false
+		case e == 0 && m > 0 && m <= first:
+			if events(int(fd), unix.POLLRDHUP) == 0 {
+				return false // the poller tells of what comes, not of what is there
+			}
+			n, failed = 0, io.EOF
+		default:
+			n, failed = readResult(m, e)
+		}
+		return true
+	})
+	c.reads.deadline.Store(0)
+	if err != nil {
+		return 0, err
+	}
+	return n, failed
 }
 
 func (c *Conn) peekStep(fd uintptr) bool {

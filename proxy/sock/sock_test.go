@@ -547,3 +547,31 @@ func TestSpliceTimeout(t *testing.T) {
 	_ = to.Close()
 	from.Abort()
 }
+
+// TestPeekMore waits for more than is there, and notices an end.
+func TestPeekMore(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, sweeper(t))
+	buf := make([]byte, 16)
+	_, _ = io.WriteString(b, "one")
+	if n, err := a.PeekMore(buf, 0); err != nil || string(buf[:n]) != "one" {
+		t.Fatalf("%q, %v", buf[:n], err)
+	}
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		_, _ = io.WriteString(b, "two")
+	}()
+	if n, err := a.PeekMore(buf, 3); err != nil || string(buf[:n]) != "onetwo" {
+		t.Fatalf("%q, %v", buf[:n], err)
+	}
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		_ = b.CloseWrite()
+	}()
+	if n, err := a.PeekMore(buf, 6); err != io.EOF {
+		t.Errorf("after the end: %q, %v", buf[:n], err)
+	}
+	if n, err := a.Read(buf); err != nil || string(buf[:n]) != "onetwo" {
+		t.Errorf("what was looked at: %q, %v", buf[:n], err)
+	}
+}
