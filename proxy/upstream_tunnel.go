@@ -1,12 +1,6 @@
 package proxy
 
-import (
-	"net"
-	"sync/atomic"
-	"time"
-
-	"proxyctl/proxy/sock"
-)
+import "proxyctl/proxy/sock"
 
 // Upgraded connections: bytes pass both ways until one side ends
 // (ngx_http_upstream_upgrade).
@@ -39,22 +33,22 @@ func (x *Exchange) switchProtocols() Code {
 		return Abort
 	}
 	server, answer := u.conn.Detach()
-	u.conn.sock.SetTimeout(0)
-	if s, ok := client.(*sock.Conn); ok {
-		s.SetTimeout(0)
-	}
-	t := tunnel{client: client, server: server, idle: u.conf.readTimeout}
-	t.run(early, answer)
-	x.bodySent += t.down.Load()
+	t := sock.NewTunnel(client, server)
+	t.FromA, t.FromB, t.Idle = early, answer, u.conf.readTimeout
+	t.Run()
+	_ = client.Close()
+	_ = server.Close()
+	up, down := t.AB.Out(), t.BA.Out()
+	x.bodySent += down
 	if s, ok := x.stream.(*http1Stream); ok {
-		s.conn.BytesOut += t.down.Load()
+		s.conn.BytesOut += down
 	}
-	u.state().length += t.down.Load()
-	u.conn.http1.BytesIn += t.down.Load()
-	u.conn.http1.BytesOut += t.up.Load()
+	u.state().length += down
+	u.conn.http1.BytesIn += down
+	u.conn.http1.BytesOut += up
 	u.countSent()
 	u.drop() // not one to keep, whatever its answer said
-	if t.timedOut.Load() {
+	if t.TimedOut() {
 		x.logUpstream(logError, "upstream timed out (110: Connection timed out)")
 	}
 	return Abort
@@ -66,73 +60,4 @@ func (x *Exchange) refuseUpgrade() {
 	x.logUpstream(logError, "upstream switched protocols without being asked")
 	x.keepAlive, x.headerOnly = false, true
 	x.upstream.drop()
-}
-
-// tunnel copies both ways.
-type tunnel struct {
-	client, server net.Conn
-	idle           time.Duration // without a byte in either direction
-	up, down       atomic.Int64
-	last           atomic.Int64
-	timedOut       atomic.Bool
-	over           atomic.Bool
-}
-
-// run copies until one side ends, then closes both.
-func (t *tunnel) run(early, answer []byte) {
-	t.last.Store(nanos())
-	done := make(chan struct{})
-	go func() {
-		t.pass(t.server, t.client, early, &t.up)
-		t.stop()
-		close(done)
-	}()
-	t.pass(t.client, t.server, answer, &t.down)
-	t.stop()
-	<-done
-	_ = t.client.Close()
-	_ = t.server.Close()
-}
-
-// stop makes reads and writes in progress fail.
-func (t *tunnel) stop() {
-	t.over.Store(true)
-	past := time.Unix(1, 0)
-	_ = t.client.SetDeadline(past)
-	_ = t.server.SetDeadline(past)
-}
-
-func (t *tunnel) pass(to, from net.Conn, first []byte, count *atomic.Int64) {
-	if len(first) > 0 && !t.write(to, first, count) {
-		return
-	}
-	pooled := pieces.Get().(*[]byte)
-	defer pieces.Put(pooled)
-	for {
-		_ = from.SetReadDeadline(time.Unix(0, t.last.Load()).Add(t.idle))
-		if t.over.Load() { // stop's deadline may just have been overwritten
-			return
-		}
-		n, err := from.Read(*pooled)
-		if n > 0 {
-			t.last.Store(nanos())
-			if !t.write(to, (*pooled)[:n], count) {
-				return
-			}
-		}
-		if err == nil || isTimeout(err) && !t.over.Load() && nanos()-t.last.Load() < int64(t.idle) {
-			continue // a timeout counts only if the other direction is idle too
-		}
-		if isTimeout(err) && !t.over.Load() {
-			t.timedOut.Store(true)
-		}
-		return
-	}
-}
-
-func (t *tunnel) write(to net.Conn, p []byte, count *atomic.Int64) bool {
-	_ = to.SetWriteDeadline(time.Now().Add(t.idle))
-	n, err := to.Write(p)
-	count.Add(int64(n))
-	return err == nil
 }
