@@ -42,8 +42,14 @@ func hasDecoded(u *use) bool {
 	})
 }
 
-// looksElsewhere is about try_files with paths that are not made of the URI.
+// looksElsewhere is about try_files with paths that are not made of the URI, and
+// with an end that may be empty.
 func looksElsewhere(u *use) bool {
+	if last := u.arg(len(u.Args) - 1); strings.HasPrefix(last, "$") { // no "=404", no path
+		if list := references(last); len(list) > 0 && !isURI(list[0].name) {
+			return true
+		}
+	}
 	for i := range max(len(u.Args)-1, 0) {
 		for _, r := range references(u.arg(i)) {
 			if !isURI(r.name) && r.name != "document_root" {

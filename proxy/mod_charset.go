@@ -29,6 +29,8 @@ func charsetModule() Module {
 			{
 				Name: "charset_map", In: InHTTP, Args: "2", Block: true, Repeat: true, Syntax: "charset1 charset2",
 				Doc: "Describes how to recode from one charset to another.", Set: setCharsetMap,
+				Differs:   "towards UTF-8 a byte that the map does not have is always a question mark; nginx sends it as it is where none that the map has is near",
+				DiffersIn: func(u *use) bool { return equalFold([]byte(u.arg(1)), "utf-8") },
 			},
 		},
 		Init: func(c *Conf) {

@@ -107,8 +107,10 @@ func setAddHeader(list func(*Conf) *List[addedField]) func(*Level, *parser.Direc
 			f.always = true
 		}
 		switch f.id {
-		case http1.ContentLength, http1.TransferEncoding, http1.Connection, http1.Location:
-			// text like any other: it must not decide about the connection
+		case http1.CacheControl, http1.LastModified, http1.ETag:
+		default:
+			// Text like any other: neither the connection nor a filter that comes
+			// later goes by it (ngx_http_set_headers).
 			f.id = http1.Other
 		}
 		list(l.Conf).Add(l, f)

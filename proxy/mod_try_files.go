@@ -15,7 +15,7 @@ func tryFilesModule() Module {
 		Name: "ngx_http_try_files_module", Phase: PreContent,
 		Commands: []Command{{
 			Name: "try_files", In: InServer | InLocation, Args: "2+", Syntax: "file ... uri | file ... =code",
-			Differs: "a variable cannot lead out of the folder", DiffersIn: looksElsewhere,
+			Differs: "a variable cannot lead out of the folder, nor to a URI that is empty", DiffersIn: looksElsewhere,
 			Doc: "Takes the first file that exists, and else goes to the URI named last.", Set: setTryFiles,
 		}},
 		Handler: func(c *Conf) Handler {
