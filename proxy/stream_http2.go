@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"proxyctl/proxy/head"
 	"proxyctl/proxy/http1"
 	"proxyctl/proxy/http2"
 	"proxyctl/proxy/sock"
@@ -153,9 +154,9 @@ func (s *http2Stream) hijack() (rawConn, []byte, error) { return nil, nil, error
 func (x *Exchange) bodyRefused(err error) Code {
 	code := Code(0)
 	switch {
-	case errors.Is(err, http2.ErrGone):
+	case errors.Is(err, head.ErrGone):
 		code = statusClientClosed
-	case errors.Is(err, http2.ErrShort), errors.Is(err, http2.ErrLong):
+	case errors.Is(err, head.ErrShort), errors.Is(err, head.ErrLong):
 		code = 400
 	default:
 		return code

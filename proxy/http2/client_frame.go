@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"proxyctl/proxy/head"
 	"proxyctl/proxy/http1"
 )
 
@@ -252,7 +253,7 @@ func (c *ClientConn) stripped(flags uint8, p []byte) ([]byte, error) {
 }
 
 // field takes one field of a block. What is wrong with it is told at the end.
-func (c *ClientConn) field(e *entry) error {
+func (c *ClientConn) field(e *head.Field) error {
 	b := &c.stream.block
 	if b.limit -= len(e.Name) + len(e.Value); b.limit < 0 || len(b.fields) > b.most {
 		return broken(EnhanceYourCalm, "upstream sent too big header")
@@ -263,7 +264,7 @@ func (c *ClientConn) field(e *entry) error {
 	switch {
 	case string(e.Name) == ":status" && len(b.fields) == 0 && !c.stream.head:
 		b.takeStatus(e.Value)
-	case e.bad != fine || e.Name[0] == ':':
+	case e.Bad != head.Fine || e.Name[0] == ':':
 		b.bad = fmt.Sprintf("upstream sent invalid header: %q", string(e.Name)+": "+string(e.Value))
 	case e.ID == http1.ContentLength:
 		n, err := strconv.ParseUint(string(e.Value), 10, 63)
@@ -311,8 +312,8 @@ func (c *ClientConn) endBlock() error {
 
 // appendRequest makes the header block of a request out of its head in HTTP/1:
 // without what only concerns a connection there (RFC 9113, section 8.2.2).
-func appendRequest(dst, head []byte, scheme string) []byte {
-	line, rest, _ := bytes.Cut(head, []byte("\r\n"))
+func appendRequest(dst, text []byte, scheme string) []byte {
+	line, rest, _ := bytes.Cut(text, []byte("\r\n"))
 	method, line, _ := bytes.Cut(line, []byte(" "))
 	target, _, _ := bytes.Cut(line, []byte(" "))
 	dst = appendMethod(dst, method)
@@ -330,7 +331,7 @@ func appendRequest(dst, head []byte, scheme string) []byte {
 	for len(rest) > 0 {
 		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
 		name, value, ok := bytes.Cut(line, []byte(": "))
-		if !ok || len(name) == 0 || malformedName(bytes.ToLower(name)) || name[0] == ':' {
+		if !ok || len(name) == 0 || head.MalformedName(bytes.ToLower(name)) || name[0] == ':' {
 			continue
 		}
 		switch {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"proxyctl/proxy/head"
 	"proxyctl/proxy/sock"
 )
 
@@ -33,7 +34,7 @@ type Conn struct {
 	block      block
 	dec        decoder
 	arena      []byte // memory of fields that nobody keeps
-	takeFunc   func(*entry) error
+	takeFunc   func(*head.Field) error
 	seen       uint32    // highest identifier that the client used
 	ready      []*Stream // whose heads are complete; they begin with the end of a round
 	fresh      int       // streams begun in this round

@@ -14,6 +14,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"proxyctl/proxy/head"
 	"proxyctl/proxy/sock"
 )
 
@@ -490,12 +491,12 @@ func TestReset(t *testing.T) {
 	})
 	p.request(1, true, get("/")...)
 	_ = p.WriteRSTStream(1, xhttp2.ErrCodeCancel)
-	if err := <-left; err != ErrGone {
+	if err := <-left; err != head.ErrGone {
 		t.Errorf("got %v", err)
 	}
 	p.request(3, true, get("/")...)
 	_ = p.nc.Close()
-	if err := <-left; err != ErrGone {
+	if err := <-left; err != head.ErrGone {
 		t.Errorf("got %v", err)
 	}
 }
@@ -527,10 +528,10 @@ func TestBodyLength(t *testing.T) {
 	p := begin(t, testConfig(), answer)
 	p.request(1, false, get("/", "content-length", "3")...)
 	_ = p.WriteData(1, false, []byte("four"))
-	p.want("1 HEADERS :status=200", fmt.Sprintf("1 DATA %q end", "GET / HTTP/2.0 "+ErrLong.Error()), "1 RST_STREAM NO_ERROR")
+	p.want("1 HEADERS :status=200", fmt.Sprintf("1 DATA %q end", "GET / HTTP/2.0 "+head.ErrLong.Error()), "1 RST_STREAM NO_ERROR")
 	p.request(3, false, get("/", "content-length", "5")...)
 	_ = p.WriteData(3, true, []byte("four"))
-	p.want("3 HEADERS :status=200", fmt.Sprintf("3 DATA %q end", "GET / HTTP/2.0 "+ErrShort.Error()))
+	p.want("3 HEADERS :status=200", fmt.Sprintf("3 DATA %q end", "GET / HTTP/2.0 "+head.ErrShort.Error()))
 	p.request(5, false, get("/")...)
 	p.request(5, false, "trailer", "without an end")
 	p.want("5 RST_STREAM PROTOCOL_ERROR")

@@ -3,7 +3,7 @@ package http2
 import (
 	"golang.org/x/net/http2/hpack"
 
-	"proxyctl/proxy/http1"
+	"proxyctl/proxy/head"
 )
 
 // decoder takes header blocks apart (RFC 7541). Fields of its tables are handed
@@ -13,80 +13,23 @@ type decoder struct {
 	size      int // of the dynamic table
 	most      int // that it may have
 	table     int // that the other side may ask for
-	entries   []entry
+	entries   []head.Field
 	scratch   []byte
-	begun     bool  // the block has had a field
-	current   entry // that is being taken
+	begun     bool       // the block has had a field
+	current   head.Field // that is being taken
 }
-
-// entry is a field of a table, and what has been found out about it.
-type entry struct {
-	http1.Field
-	bad fault
-}
-
-// fault says what is malformed about a field.
-type fault uint8
-
-const (
-	fine fault = iota
-	badName
-	badValue
-)
-
-// entryOverhead is what an entry counts beside its text (RFC 7541, section 4.1).
-const entryOverhead = 32
-
-func (e *entry) size() int { return len(e.Name) + len(e.Value) + entryOverhead }
 
 // staticTable holds the fields that both sides know, the first at 1. They are
 // found out by asking hpack.
-var staticTable = func() []entry {
-	t := make([]entry, 1, 64)
-	d := hpack.NewDecoder(0, func(f hpack.HeaderField) { t = append(t, newEntry([]byte(f.Name), []byte(f.Value))) })
+var staticTable = func() []head.Field {
+	t := make([]head.Field, 1, 64)
+	d := hpack.NewDecoder(0, func(f hpack.HeaderField) { t = append(t, head.NewField([]byte(f.Name), []byte(f.Value))) })
 	for i := byte(1); ; i++ {
 		if _, err := d.Write([]byte{indexed | i}); err != nil {
 			return t
 		}
 	}
 }()
-
-func newEntry(name, value []byte) entry {
-	e := entry{Field: http1.Classify(name, value)}
-	switch {
-	case malformedName(name):
-		e.bad = badName
-	case malformedValue(value):
-		e.bad = badValue
-	}
-	return e
-}
-
-// malformedName holds a name against RFC 9113, section 8.2.1. Unlike nginx, which
-// lets them pass for invalid headers, names with bytes outside of ASCII are
-// malformed.
-func malformedName(name []byte) bool {
-	for i, c := range name {
-		if c <= ' ' || c >= 0x7f || c >= 'A' && c <= 'Z' || c == ':' && (i > 0 || len(name) == 1) {
-			return true
-		}
-	}
-	return false
-}
-
-// malformedValue holds a value against the same section. Unlike nginx, which
-// passes them on, values that begin or end with white space are malformed.
-func malformedValue(value []byte) bool {
-	for _, c := range value {
-		if c == 0 || c == '\r' || c == '\n' {
-			return true
-		}
-	}
-	n := len(value)
-	return n > 0 && (space(value[0]) || space(value[n-1]))
-}
-
-func space(c byte) bool { return c == ' ' || c == '\t' }
 
 // The ways in which a block can be wrong.
 var (
@@ -102,9 +45,9 @@ var (
 // decode gives the fields of a block to take as far as b goes. Text that is in no
 // table is kept in *arena. What is left begins a field that is not whole; the
 // error is errTruncated then. Any error but that ends the connection.
-func (d *decoder) decode(b []byte, arena *[]byte, take func(*entry) error) (rest []byte, err error) {
+func (d *decoder) decode(b []byte, arena *[]byte, take func(*head.Field) error) (rest []byte, err error) {
 	for len(b) > 0 {
-		var e entry
+		var e head.Field
 		var next []byte
 		switch c := b[0]; {
 		case c&0xe0 == tableSizeZero:
@@ -155,20 +98,20 @@ func (d *decoder) resize(b []byte) (rest []byte, err error) {
 }
 
 // at gives the field with an index.
-func (d *decoder) at(n int) (entry, error) {
+func (d *decoder) at(n int) (head.Field, error) {
 	switch {
 	case n <= 0:
-		return entry{}, errIndex
+		return head.Field{}, errIndex
 	case n < len(staticTable):
 		return staticTable[n], nil
 	case n-len(staticTable) >= len(d.entries):
-		return entry{}, errIndex
+		return head.Field{}, errIndex
 	}
 	return d.entries[len(d.entries)-1-(n-len(staticTable))], nil
 }
 
 // literal reads a field that is spelled out, or whose name alone is in a table.
-func (d *decoder) literal(b []byte, prefix uint8, arena *[]byte) (e entry, rest []byte, err error) {
+func (d *decoder) literal(b []byte, prefix uint8, arena *[]byte) (e head.Field, rest []byte, err error) {
 	n, b, err := readInt(b, prefix)
 	if err != nil {
 		return e, b, err
@@ -179,12 +122,12 @@ func (d *decoder) literal(b []byte, prefix uint8, arena *[]byte) (e entry, rest 
 		if err != nil {
 			return e, b, err
 		}
-		e.Field, e.bad = named.Field, fine
-		if named.bad == badName {
-			e.bad = badName
+		e.Field, e.Bad = named.Field, head.Fine
+		if named.Bad == head.BadName {
+			e.Bad = head.BadName
 		}
-		if e.Value, b, err = d.text(b, arena); err == nil && e.bad == fine && malformedValue(e.Value) {
-			e.bad = badValue
+		if e.Value, b, err = d.text(b, arena); err == nil && e.Bad == head.Fine && head.MalformedValue(e.Value) {
+			e.Bad = head.BadValue
 		}
 		return e, b, err
 	}
@@ -197,7 +140,7 @@ func (d *decoder) literal(b []byte, prefix uint8, arena *[]byte) (e entry, rest 
 	if value, b, err = d.text(b, arena); err != nil {
 		return e, b, err
 	}
-	return newEntry(name, value), b, nil
+	return head.NewField(name, value), b, nil
 }
 
 // text reads a string and keeps it in *arena.
@@ -218,7 +161,7 @@ func (d *decoder) text(b []byte, arena *[]byte) (s, rest []byte, err error) {
 	start := len(*arena)
 	if coded {
 		var ok bool
-		if *arena, ok = appendDecoded(*arena, b[:n]); !ok {
+		if *arena, ok = head.AppendDecoded(*arena, b[:n]); !ok {
 			return nil, b, errHuffman
 		}
 	} else {
@@ -229,9 +172,9 @@ func (d *decoder) text(b []byte, arena *[]byte) (s, rest []byte, err error) {
 
 // add puts a field into the dynamic table, in memory of its own, if it fits;
 // else into *arena.
-func (d *decoder) add(e entry, arena *[]byte) entry {
-	d.evict(e.size())
-	fits := e.size() <= d.most
+func (d *decoder) add(e head.Field, arena *[]byte) head.Field {
+	d.evict(e.Size())
+	fits := e.Size() <= d.most
 	var memory []byte
 	if fits {
 		memory = make([]byte, 0, len(e.Name)+len(e.Value))
@@ -246,7 +189,7 @@ func (d *decoder) add(e entry, arena *[]byte) entry {
 		*arena = memory
 		return e
 	}
-	d.size += e.size()
+	d.size += e.Size()
 	d.entries = append(d.entries, e)
 	return e
 }
@@ -255,7 +198,7 @@ func (d *decoder) add(e entry, arena *[]byte) entry {
 func (d *decoder) evict(n int) {
 	gone := 0
 	for gone < len(d.entries) && d.size+n > d.most {
-		d.size -= d.entries[gone].size()
+		d.size -= d.entries[gone].Size()
 		gone++
 	}
 	if gone > 0 {
@@ -265,29 +208,14 @@ func (d *decoder) evict(n int) {
 	}
 }
 
-// intOctets is how many bytes of an integer nginx reads.
-const intOctets = 4
-
-// readInt reads an integer with a prefix of some bits (RFC 7541, section 5.1).
+// readInt reads an integer with a prefix of some bits.
 func readInt(b []byte, prefix uint8) (n int, rest []byte, err error) {
-	most := 1<<prefix - 1
-	if len(b) == 0 {
+	n, rest, err = head.ReadInt(b, prefix)
+	switch err {
+	case nil:
+		return n, rest, nil
+	case head.ErrTruncated:
 		return 0, b, errTruncated
 	}
-	n = int(b[0]) & most
-	if n < most {
-		return n, b[1:], nil
-	}
-	for i := 1; ; i++ {
-		switch {
-		case i == intOctets:
-			return 0, b, errTooLong
-		case i == len(b):
-			return 0, b, errTruncated
-		}
-		n += int(b[i]&0x7f) << (7 * (i - 1))
-		if b[i] < 0x80 {
-			return n, b[i+1:], nil
-		}
-	}
+	return 0, b, errTooLong
 }

@@ -1,6 +1,10 @@
 package http2
 
-import "strconv"
+import (
+	"strconv"
+
+	"proxyctl/proxy/head"
+)
 
 // Header blocks as nginx writes them: names of the static table by their index,
 // values in Huffman's code when that is shorter, and no use of the dynamic table,
@@ -49,7 +53,7 @@ func AppendStatus(dst []byte, status int) []byte {
 
 // AppendIndexed appends a field whose name is in the static table.
 func AppendIndexed(dst []byte, name int, value []byte) []byte {
-	return appendString(append(dst, indexedName|byte(name)), value, false)
+	return head.AppendString(append(dst, indexedName|byte(name)), 0, 7, value, false)
 }
 
 // AppendLength appends Content-Length.
@@ -63,31 +67,5 @@ func AppendLength(dst []byte, n int64) []byte {
 
 // AppendField appends a field; its name is written in lower case.
 func AppendField(dst, name, value []byte) []byte {
-	return appendString(appendString(append(dst, newName), name, true), value, false)
-}
-
-// appendString appends a string, in Huffman's code if that makes it shorter.
-func appendString(dst, b []byte, lower bool) []byte {
-	if n := encodedSize(b, lower); n < len(b) {
-		return appendEncoded(appendInt(dst, huffman, n), b, lower)
-	}
-	dst = appendInt(dst, 0, len(b))
-	for _, c := range b {
-		dst = append(dst, fold(c, lower))
-	}
-	return dst
-}
-
-// appendInt appends an integer behind a flag, with a prefix of seven bits (RFC
-// 7541, section 5.1).
-func appendInt(dst []byte, flag byte, n int) []byte {
-	const prefix = 1<<7 - 1
-	if n < prefix {
-		return append(dst, flag|byte(n))
-	}
-	dst = append(dst, flag|prefix)
-	for n -= prefix; n >= 1<<7; n >>= 7 {
-		dst = append(dst, byte(n)|0x80)
-	}
-	return append(dst, byte(n))
+	return head.AppendString(head.AppendString(append(dst, newName), 0, 7, name, true), 0, 7, value, false)
 }

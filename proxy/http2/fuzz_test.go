@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"proxyctl/proxy/head"
 	"proxyctl/proxy/sock"
 )
 
@@ -63,7 +64,7 @@ func FuzzConn(f *testing.F) {
 		s := sock.New(nc, sweeper)
 		NewConn(s, s, cfg, func(s *Stream) {
 			_, err := readAll(s)
-			if err != nil && err != ErrGone && err != ErrShort && err != ErrLong && err != io.EOF && err != os.ErrDeadlineExceeded {
+			if err != nil && err != head.ErrGone && err != head.ErrShort && err != head.ErrLong && err != io.EOF && err != os.ErrDeadlineExceeded {
 				panic(err)
 			}
 			_ = s.WriteHead(AppendStatus(nil, 200), false)

@@ -1,6 +1,9 @@
 package http2
 
-import "proxyctl/proxy/http1"
+import (
+	"proxyctl/proxy/head"
+	"proxyctl/proxy/http1"
+)
 
 // block is the header block that is being read.
 type block struct {
@@ -60,7 +63,7 @@ func (c *Conn) decode(p []byte, last bool) error {
 	}
 	arena := &c.arena
 	if b.stream != nil {
-		arena = &b.stream.arena
+		arena = &b.stream.Arena
 	}
 	rest, err := c.dec.decode(p, arena, c.takeFunc)
 	if err != nil && (last || err != errTruncated) {
@@ -188,15 +191,15 @@ func (c *Conn) checkContinuation() error {
 }
 
 // take is given every field of a block, by the decoder.
-func (c *Conn) take(e *entry) error {
+func (c *Conn) take(e *head.Field) error {
 	b := &c.block
 	if b.limit -= len(e.Name) + len(e.Value); b.limit < 0 {
 		return broken(EnhanceYourCalm, "client sent too large header")
 	}
 	if b.trailers {
-		b.bad = b.bad || e.Name[0] == ':' || e.bad != fine
+		b.bad = b.bad || e.Name[0] == ':' || e.Bad != head.Fine
 	} else if s := b.stream; s != nil && s.Err == nil {
-		s.Err = s.field(e)
+		s.Err = s.Field(e)
 	}
 	return nil
 }
@@ -242,4 +245,14 @@ func (c *Conn) expire() {
 	}
 	s.Err = &http1.ParseError{Status: 408, Reason: "client timed out"}
 	c.ready = append(c.ready, s)
+}
+
+// complete ends the head of a request; the caller holds the lock.
+func (s *Stream) complete(ended bool) {
+	if s.Err == nil {
+		s.Err = s.Request.Complete(ended)
+	}
+	if s.Err != nil {
+		s.discard = true
+	}
 }

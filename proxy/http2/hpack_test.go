@@ -6,32 +6,9 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2/hpack"
-)
 
-func TestHuffman(t *testing.T) {
-	t.Parallel()
-	all := make([]byte, 256)
-	for i := range all {
-		all[i] = byte(i)
-	}
-	for _, text := range []string{"", "a", "aaaaa", "www.example.com", "Mon, 21 Oct 2013 20:13:21 GMT", string(all)} {
-		coded := appendEncoded(nil, []byte(text), false)
-		if want := hpack.AppendHuffmanString(nil, text); !bytes.Equal(coded, want) {
-			t.Errorf("%q: coded %x, want %x", text, coded, want)
-		}
-		if n := encodedSize([]byte(text), false); n != len(coded) {
-			t.Errorf("%q: size %d, want %d", text, n, len(coded))
-		}
-		if got, ok := appendDecoded(nil, coded); !ok || string(got) != text {
-			t.Errorf("%q: decoded %q %v", text, got, ok)
-		}
-	}
-	for coded, ok := range map[string]bool{"\x1f": true, "\x1f\xff": false, "\x18\xc6\x31\x8c\x63\xff": true, "\x18\xc6\x31\x8c\x63\xff\xff": false, "\x18": false, "\xff\xff\xff\xff": false, "\x1f\xfe": false} {
-		if _, got := appendDecoded(nil, []byte(coded)); got != ok {
-			t.Errorf("%x: %v", coded, got)
-		}
-	}
-}
+	"proxyctl/proxy/head"
+)
 
 // TestEncode: what is sent is what nginx sends, byte for byte.
 func TestEncode(t *testing.T) {
@@ -68,7 +45,7 @@ func FuzzDecode(f *testing.F) {
 		d := decoder{fieldSize: 1 << 20, most: tableSize, table: tableSize}
 		var arena []byte
 		got := ""
-		take := func(e *entry) error {
+		take := func(e *head.Field) error {
 			got += string(e.Name) + "=" + string(e.Value) + "\n"
 			return nil
 		}

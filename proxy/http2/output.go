@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"proxyctl/proxy/head"
 )
 
 // output is what is to be sent. Frames of all streams are collected here, and
@@ -236,7 +238,7 @@ func (s *Stream) await(data bool) error {
 	until := int64(0)
 	for {
 		if s.dead || c.dead || s.outClosed {
-			return ErrGone
+			return head.ErrGone
 		}
 		own := data && s.sendWindow <= 0
 		full := c.out != nil && len(c.out.b) >= outputFull
@@ -364,7 +366,7 @@ func (s *Stream) Flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.dead {
-		return ErrGone
+		return head.ErrGone
 	}
 	c.write()
 	return nil

@@ -1,29 +1,26 @@
 package http2
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
 	"time"
 
+	"proxyctl/proxy/head"
 	"proxyctl/proxy/http1"
 )
 
 // Stream is a request and its answer. Its methods are for the goroutine of its
 // handler, but for Watch's function, which the Conn calls.
 type Stream struct {
-	Req      http1.Request
+	head.Request
 	Err      *http1.ParseError // why the head was refused
 	Requests int               // of the connection, this one included
 
-	conn   *Conn
-	id     uint32
-	arena  []byte   // memory of Req
-	crumbs [][]byte // values of cookie fields
-	pseudo bool     // regular fields have begun: no more pseudo-header fields
-	wake   chan struct{}
-	timer  *time.Timer
+	conn  *Conn
+	id    uint32
+	wake  chan struct{}
+	timer *time.Timer
 
 	// under the connection's lock
 	inClosed, outClosed bool
@@ -52,33 +49,20 @@ const maxHeld = 256 << 10
 // maxKept is how large the memory of a stream may be that is kept for another.
 const maxKept = 16 << 10
 
-// The errors of streams.
-var (
-	// ErrGone is for streams that the client has reset or whose connection is over.
-	ErrGone = errors.New("client prematurely closed stream")
-	// ErrShort is for bodies shorter than their Content-Length.
-	ErrShort = errors.New("client prematurely closed stream: the request body is shorter than declared")
-	// ErrLong is for bodies longer than their Content-Length.
-	ErrLong = errors.New("client intended to send body data larger than declared")
-)
-
 var streams = sync.Pool{New: func() any {
-	return &Stream{wake: make(chan struct{}, 1), arena: make([]byte, 0, 1<<10)}
+	return &Stream{wake: make(chan struct{}, 1), Request: head.Request{Arena: make([]byte, 0, 1<<10)}}
 }}
 
 // newStream begins a stream; the caller holds c.mu.
 func newStream(c *Conn, id uint32) *Stream {
 	s := streams.Get().(*Stream)
 	s.conn, s.id = c, id
-	s.Req.Reset()
-	s.Req.Major, s.Req.Proto = 2, proto
+	s.Reset(2, c.cfg.Fields)
 	s.Requests = c.requests + 1
 	s.recvWindow, s.granted, s.sendWindow = c.cfg.Window, c.cfg.Window, c.initWindow
 	s.bodyTimeout, s.sendTimeout = 0, c.cfg.SendTimeout
 	return s
 }
-
-var proto = []byte("HTTP/2.0")
 
 // serve runs the handler and ends the stream.
 func (s *Stream) serve() {
@@ -113,10 +97,7 @@ func (s *Stream) end() {
 
 // recycle makes the stream's memory available to another.
 func (s *Stream) recycle() {
-	arena, body, fields, crumbs := s.arena[:0], s.body[:0], s.Req.Fields[:0], s.crumbs[:0]
-	if cap(arena) > maxKept {
-		arena = nil
-	}
+	body := s.body[:0]
 	if cap(body) > maxKept {
 		body = nil
 	}
@@ -124,7 +105,8 @@ func (s *Stream) recycle() {
 	case <-s.wake:
 	default:
 	}
-	*s = Stream{wake: s.wake, timer: s.timer, arena: arena, body: body, crumbs: crumbs, Req: http1.Request{Fields: fields}}
+	s.Recycle(maxKept)
+	*s = Stream{Request: s.Request, wake: s.wake, timer: s.timer, body: body}
 	streams.Put(s)
 }
 
@@ -256,9 +238,9 @@ func (s *Stream) arrive(p []byte, last bool) {
 	switch {
 	case s.bodyErr != nil || s.discard:
 	case declared >= 0 && s.received > declared:
-		s.bodyErr = ErrLong
+		s.bodyErr = head.ErrLong
 	case last && declared >= 0 && s.received < declared:
-		s.bodyErr = ErrShort
+		s.bodyErr = head.ErrShort
 	default:
 		s.body = append(s.body, p...)
 	}
@@ -346,7 +328,7 @@ func (s *Stream) ReadBody(p []byte) (int, error) {
 		case s.inClosed:
 			return 0, io.EOF
 		case s.dead:
-			return 0, ErrGone
+			return 0, head.ErrGone
 		case len(p) == 0:
 			return 0, nil
 		}

@@ -1,4 +1,4 @@
-package http2
+package head
 
 import (
 	"encoding/binary"
@@ -56,9 +56,9 @@ var huffmanNodes = func() []huffmanNode {
 	return nodes
 }()
 
-// appendDecoded appends what p stands for. As by nginx, the ones behind the last
+// AppendDecoded appends what p stands for. As by nginx, the ones behind the last
 // byte may fill a whole byte themselves.
-func appendDecoded(dst, p []byte) ([]byte, bool) {
+func AppendDecoded(dst, p []byte) ([]byte, bool) {
 	node, pending, n := uint8(0), uint(0), uint8(0)
 	for _, b := range p {
 		pending, n = pending<<8|uint(b), n+8
@@ -112,6 +112,20 @@ func appendEncoded(dst, b []byte, lower bool) []byte {
 	}
 	if n > 0 { // ones fill the last byte
 		dst = append(dst, byte(pending<<(8-n))|(1<<(8-n)-1))
+	}
+	return dst
+}
+
+// AppendString appends a string behind its length, which has a prefix of some bits
+// behind flags: in Huffman's code, said by the bit above the prefix, if that makes
+// it shorter. lower writes it in lower case.
+func AppendString(dst []byte, flags byte, prefix uint8, b []byte, lower bool) []byte {
+	if n := encodedSize(b, lower); n < len(b) {
+		return appendEncoded(AppendInt(dst, flags|1<<prefix, prefix, n), b, lower)
+	}
+	dst = AppendInt(dst, flags, prefix, len(b))
+	for _, c := range b {
+		dst = append(dst, fold(c, lower))
 	}
 	return dst
 }
