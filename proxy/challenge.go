@@ -61,7 +61,7 @@ func (t *Table) challengePorts() ChallengePorts {
 		if s.fallback.stream {
 			continue
 		}
-		if s.network == "unix" {
+		if s.network == "unix" || s.options.quic {
 			continue
 		}
 		into := &p.HTTP

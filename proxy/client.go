@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"slices"
@@ -25,9 +24,10 @@ type client struct {
 	unix      string // path of the unix socket it came in by; "" for TCP
 	socket    *boundSocket
 	endpoint  *endpoint
-	table     *Table // that endpoint belongs to
-	tls       *tls.Conn
-	secure    *handshake // what tls came to; nil without
+	table     *Table     // that endpoint belongs to
+	tls       bool       // the handshake is over
+	quic      bool       // it is a connection of QUIC; conn and sock are nil
+	secure    *handshake // nil without TLS
 	insecure  bool       // the listener has ssl, and the client does not speak it
 	sni       *Server    // that has the name the client sent in its handshake; nil for none
 	sniName   string
@@ -228,7 +228,7 @@ func (x *Exchange) chooseServer() Code {
 		return OK
 	}
 	s := x.client.endpoint.find(x.host, x)
-	if x.client.tls != nil && x.client.sniName != "" {
+	if x.client.tls && x.client.sniName != "" {
 		if s == nil {
 			s = x.client.endpoint.fallback
 		}

@@ -206,6 +206,10 @@ func (f *life) ends(spared int64) {
 // has been for keepalive_min_timeout, so that a request that is on its way does
 // not meet a closed connection.
 func (c *client) retire() {
+	if c.quic && c.rt.heir.Load() { // its datagrams come to either process
+		c.life.end(true)
+		return
+	}
 	if c.life.requests.Load() > 0 && c.life.active.Load() == 0 {
 		if rest := time.Duration(c.life.spared.Load() - c.rt.sweeper.Now()); rest > 0 {
 			time.AfterFunc(rest, func() { c.life.end(false) })
@@ -359,9 +363,9 @@ func connConfig(core *coreConf) *http1.ConnConfig {
 	}
 }
 
-// addrPort gives the address of a TCP connection, IPv4 as IPv4.
+// addrPort gives the address of a connection over TCP or QUIC, IPv4 as IPv4.
 func addrPort(a net.Addr) netip.AddrPort {
-	t, ok := a.(*net.TCPAddr)
+	t, ok := a.(interface{ AddrPort() netip.AddrPort })
 	if !ok {
 		return netip.AddrPort{}
 	}

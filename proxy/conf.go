@@ -50,6 +50,7 @@ type Conf struct {
 	SSL   sslConf
 	ACME  acmeConf
 	HTTP2 http2Conf
+	HTTP3 http3Conf
 
 	Stream      streamConf
 	StreamProxy streamProxyConf

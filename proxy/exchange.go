@@ -138,7 +138,7 @@ type Answer struct {
 
 	overrideCharset []byte // that an upstream asks for
 
-	expectTrailers bool // over HTTP/1.1, the body goes in chunks for them
+	expectTrailers bool // the answer does not end with its head: over HTTP/1.1, the body goes in chunks for them
 	passValidators bool // conditions were answered by the upstream
 	seekable       bool // the handler can send parts in any order
 	ranges         []byteRange

@@ -109,7 +109,7 @@ func (t *Table) listening(to netip.AddrPort) (*endpoint, netip.AddrPort, error) 
 	var known []string
 	sessions := false
 	for _, s := range t.sockets {
-		if s.network == "unix" {
+		if s.network == "unix" || s.options.quic { // what is asked goes over TCP
 			continue
 		}
 		same := s.address.Port() == to.Port()

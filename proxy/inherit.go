@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -87,16 +88,31 @@ func (h *inheritance) claim(key string) []inheritedSocket {
 	return claimed
 }
 
-// listener makes a listener of the socket, which is used up.
-func (s *inheritedSocket) listener() (net.Listener, error) {
+// take gives the socket to b; it is used up.
+func (s *inheritedSocket) take(b *boundSocket) error {
 	// That it does not block is a property of the socket, for everybody who has
 	// it: nginx wants it too. systemd does not set it.
 	if err := unix.SetNonblock(s.fd, true); err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
+		return os.NewSyscallError("fcntl", err)
 	}
 	f := os.NewFile(uintptr(s.fd), s.key)
 	defer f.Close()
-	return net.FileListener(f)
+	if strings.HasPrefix(s.key, "udp") {
+		c, err := net.FilePacketConn(f)
+		if err == nil {
+			b.quics = append(b.quics, &quicSocket{UDPConn: c.(*net.UDPConn)})
+		}
+		return err
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return err
+	}
+	if t, ok := l.(*net.TCPListener); ok {
+		l = adopted{t, b}
+	}
+	b.listeners = append(b.listeners, l)
+	return nil
 }
 
 // closeRest closes the inherited sockets that nobody has claimed.
@@ -144,14 +160,9 @@ func (b *boundSocket) adopt(s *socket, from *inheritance) error {
 		key = s.network + " " + b.at.String()
 	}
 	for _, inherited := range from.claim(key) {
-		l, err := inherited.listener()
-		if err != nil {
+		if err := inherited.take(b); err != nil {
 			return b.failed(err, s)
 		}
-		if t, ok := l.(*net.TCPListener); ok {
-			l = adopted{t, b}
-		}
-		b.listeners = append(b.listeners, l)
 		b.inherited, b.lasts = true, inherited.lasts
 	}
 	return nil
@@ -164,7 +175,7 @@ func (r *Runtime) Sockets() ([]int, error) {
 	defer r.mu.Unlock()
 	var fds []int
 	for _, key := range slices.Sorted(maps.Keys(r.bound)) {
-		for _, l := range r.bound[key].listeners {
+		for _, l := range r.bound[key].all() {
 			fd, err := duplicate(l)
 			if err != nil {
 				for _, fd := range fds {
@@ -178,8 +189,22 @@ func (r *Runtime) Sockets() ([]int, error) {
 	return fds, nil
 }
 
-func duplicate(l net.Listener) (int, error) {
-	raw, err := l.(syscall.Conn).SyscallConn()
+// all gives the sockets of an address.
+func (b *boundSocket) all() []syscall.Conn {
+	var out []syscall.Conn
+	for _, l := range b.listeners {
+		if c, ok := l.(syscall.Conn); ok {
+			out = append(out, c)
+		}
+	}
+	for _, q := range b.quics {
+		out = append(out, q)
+	}
+	return out
+}
+
+func duplicate(s syscall.Conn) (int, error) {
+	raw, err := s.SyscallConn()
 	if err != nil {
 		return -1, err
 	}

@@ -28,7 +28,7 @@ func (t *Table) Sites() []SiteInfo {
 			info.Names = append(info.Names, n.text)
 		}
 		for _, l := range s.listens {
-			if l.network != "unix" {
+			if l.network != "unix" && !l.options.quic {
 				info.Listen = append(info.Listen, ListenInfo{l.address, l.options.ssl})
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,6 +29,7 @@ type boundSocket struct {
 	first     *socket
 	at        netip.AddrPort
 	listeners []net.Listener // several with reuseport
+	quics     []*quicSocket  // instead of them; several only if they were inherited
 	served    int            // how many of them are accepted from
 	binding   atomic.Pointer[binding]
 	closed    atomic.Bool
@@ -146,6 +148,17 @@ func bind(s *socket, t *Table) (*boundSocket, error) {
 
 // grow opens sockets until there are as many as s wants.
 func (b *boundSocket) grow(s *socket, m *mainConf) error {
+	if s.options.quic {
+		if len(b.quics) > 0 {
+			return nil
+		}
+		q, err := b.listenQUIC(s, b.at)
+		if err != nil {
+			return err
+		}
+		b.quics = append(b.quics, q)
+		return nil
+	}
 	for len(b.listeners) < s.count(m) {
 		l, err := b.listen(s, b.at)
 		if err != nil {
@@ -183,7 +196,7 @@ func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error)
 		if err == nil {
 			_ = l.Close()
 		}
-		return nil, &callError{fmt.Sprintf("setsockopt() %s failed", b.address), set}
+		return nil, b.notSet(set)
 	}
 	if err != nil {
 		return nil, b.failed(err, s)
@@ -205,6 +218,11 @@ func (b *boundSocket) listenUnix(s *socket) (net.Listener, error) {
 	l.SetUnlinkOnClose(false)
 	_ = os.Chmod(s.path, 0o666)
 	return l, nil
+}
+
+// notSet words an error of an option as nginx does.
+func (b *boundSocket) notSet(err error) error {
+	return &callError{fmt.Sprintf("setsockopt() %s failed", b.address), err}
 }
 
 // failed words an error as nginx does.
@@ -253,7 +271,7 @@ func (s *socket) setOptions(fd int) error {
 	}
 	for _, p := range []option{
 		{o.reuseport, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
-		{s.network == "tcp6", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, number(o.ipv6only)},
+		{strings.HasSuffix(s.network, "6"), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, number(o.ipv6only)},
 		{o.rcvbuf > 0, unix.SOL_SOCKET, unix.SO_RCVBUF, o.rcvbuf},
 		{o.sndbuf > 0, unix.SOL_SOCKET, unix.SO_SNDBUF, o.sndbuf},
 		{o.fastopen >= 0, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, o.fastopen},
@@ -339,6 +357,17 @@ func (b *boundSocket) serve(r *Runtime) {
 		b.accepting.Go(func() { b.accept(r, l) })
 	}
 	b.served = len(b.listeners)
+	for _, q := range b.quics {
+		if q.listener != nil {
+			continue
+		}
+		if err := q.start(r, b); err != nil {
+			r.Logf(logAlert, "listening for QUIC on %s failed: %v", b.address, err)
+			continue
+		}
+		l := q.listener
+		b.accepting.Go(func() { b.acceptQUIC(q, l) })
+	}
 }
 
 // fileShortage is how long accepting rests when there are no descriptors left.
@@ -371,6 +400,9 @@ func (b *boundSocket) accept(r *Runtime, l net.Listener) {
 // pause ends accepting; new connections wait in the socket's queue.
 func (b *boundSocket) pause() {
 	b.setDeadline(time.Unix(1, 0))
+	for _, q := range b.quics {
+		q.pause()
+	}
 	b.accepting.Wait()
 	b.setDeadline(time.Time{})
 	b.served = 0
@@ -389,6 +421,9 @@ func (b *boundSocket) close() {
 	b.closed.Store(true)
 	for _, l := range b.listeners {
 		_ = l.Close()
+	}
+	for _, q := range b.quics {
+		q.finish()
 	}
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"strings"
 
 	"proxyctl/parser"
 )
@@ -118,5 +119,5 @@ func (x *Exchange) accessRuled(deny bool) Code {
 // overIPv6 says whether the client came in by a socket of IPv6.
 func (x *Exchange) overIPv6() bool {
 	s := x.client.socket
-	return s != nil && s.first != nil && s.first.network == "tcp6"
+	return s != nil && s.first != nil && strings.HasSuffix(s.first.network, "6")
 }

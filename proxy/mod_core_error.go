@@ -117,7 +117,7 @@ func (x *Exchange) appendAbsoluteLocation(out []byte) []byte {
 // (ngx_http_header_filter).
 func (x *Exchange) origin() []byte {
 	core := &x.loc.Conf.Core
-	tls := x.client.tls != nil
+	tls := x.client.tls
 	scheme, standard := "http://", uint16(80)
 	if tls {
 		scheme, standard = "https://", 443

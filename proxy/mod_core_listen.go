@@ -20,15 +20,15 @@ func setListen(l *Level, d *parser.Directive) error {
 			return err
 		}
 	}
-	if problem := o.incompatible(); problem != "" {
-		return errAt(d.Args[0], "", "leave one of them out", "\""+problem+"\" parameter is incompatible with \"udp\"")
+	if problem, with := o.incompatible(); problem != "" {
+		return errAt(d.Args[0], "", "leave one of them out", "\""+problem+"\" parameter is incompatible with \""+with+"\"")
 	}
 	text := d.Args[0].Value
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		if path == "" {
 			return listenError(d, "no path in the unix domain socket")
 		}
-		if o.udp {
+		if o.udp || o.quic {
 			return sayAt(d.Args[0], "U001", "listen on an IP address", "datagrams of unix sockets are not supported by proxyctl")
 		}
 		return l.addListen(d, "unix", netip.AddrPort{}, path, o)
@@ -183,8 +183,8 @@ func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) e
 		if a.Value == "udp" {
 			return sayAt(a, "U001", "only TCP is served yet", "the \"udp\" parameter is not supported by proxyctl")
 		}
-	} else if is, err := o.httpParameter(l, d, a); is {
-		return err
+	} else if o.httpParameter(l, d, a) {
+		return nil
 	}
 	if strings.HasPrefix(a.Value, "accept_filter=") {
 		l.warnAt(d, a, "accept filters %q are not supported on this platform, ignored", a.Value)
@@ -208,7 +208,7 @@ func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) e
 }
 
 // httpParameter reads the parameters that are about HTTP; false when it is none.
-func (o *listenOptions) httpParameter(l *Level, d *parser.Directive, a parser.Arg) (is bool, err error) {
+func (o *listenOptions) httpParameter(l *Level, d *parser.Directive, a parser.Arg) bool {
 	switch a.Value {
 	case "default":
 		o.defaultServer = true
@@ -216,17 +216,22 @@ func (o *listenOptions) httpParameter(l *Level, d *parser.Directive, a parser.Ar
 		l.warnAt(d, a, "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead")
 		o.http2 = true
 	case "quic":
-		return true, sayAt(a, "U001", "HTTP/3 is not served yet; remove quic to serve HTTP/1.1 and HTTP/2", "the \"quic\" parameter requires ngx_http_v3_module")
+		o.quic = true
 	default:
-		return false, nil
+		return false
 	}
-	return true, nil
+	return true
 }
 
-// incompatible names a parameter that udp rules out; "" for none.
-func (o *listenOptions) incompatible() string {
-	if !o.udp {
-		return ""
+// incompatible names a parameter that udp or quic rules out; "" for none.
+func (o *listenOptions) incompatible() (problem, with string) {
+	switch {
+	case o.quic:
+		with = "quic"
+	case o.udp:
+		with = "udp"
+	default:
+		return "", ""
 	}
 	for _, p := range []struct {
 		given bool
@@ -237,19 +242,20 @@ func (o *listenOptions) incompatible() string {
 		{o.deferred, "deferred"},
 		{o.multipath, "multipath"},
 		{o.ssl, "ssl"},
+		{o.http2, "http2"},
 		{o.keepalive.set, "so_keepalive"},
 		{o.proxyProtocol, "proxy_protocol"},
 	} {
 		if p.given {
-			return p.name
+			return p.name, with
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // protocol is what the socket speaks.
 func (o *listenOptions) protocol() string {
-	if o.udp {
+	if o.udp || o.quic {
 		return "udp"
 	}
 	return "tcp"

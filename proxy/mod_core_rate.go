@@ -133,6 +133,10 @@ func (x *Exchange) sleep(d time.Duration) bool {
 			if s.st.Gone() {
 				return false
 			}
+		case *http3Stream:
+			if s.st.Gone() {
+				return false
+			}
 		}
 	}
 	return true

@@ -146,6 +146,7 @@ func (e *endpoint) add(l *Level, d *parser.Directive, li *listen) error {
 	e.options.proxyProtocol = before.proxyProtocol || o.proxyProtocol
 	e.options.ssl = before.ssl || o.ssl
 	e.options.http2 = before.http2 || o.http2
+	e.options.quic = before.quic || o.quic
 	return nil
 }
 

@@ -116,13 +116,13 @@ func requestVariables() []Variable {
 			return dst
 		}),
 		always("scheme", func(dst []byte, x *Exchange) []byte {
-			if x.client.tls != nil {
+			if x.client.tls {
 				return append(dst, "https"...)
 			}
 			return append(dst, "http"...)
 		}),
 		always("https", func(dst []byte, x *Exchange) []byte {
-			if x.client.tls != nil {
+			if x.client.tls {
 				dst = append(dst, "on"...)
 			}
 			return dst

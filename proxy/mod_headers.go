@@ -390,8 +390,8 @@ func (h *headersConf) expectTrailers(x *Exchange) {
 		if x.Req.Minor == 0 || !x.loc.Conf.Core.ChunkedTransferEncoding {
 			return
 		}
-		x.Out.expectTrailers = true
 	}
+	x.Out.expectTrailers = x.Req.Major != 2
 	x.FilterBody(func(next bodyWriter) bodyWriter {
 		return func(x *Exchange, p []byte, last bool) error {
 			if last {

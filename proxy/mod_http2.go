@@ -25,11 +25,11 @@ func http2Module() Module {
 	return Module{
 		Name: "ngx_http_v2_module", Commands: http2Commands(),
 		Variables: []Variable{{Name: "http2", Get: func(dst []byte, x *Exchange, _ string) ([]byte, bool) {
-			if x.Req.Major < 2 {
+			if x.Req.Major != 2 {
 				return dst, true
 			}
 			dst = append(dst, "h2"...)
-			if x.client.tls == nil {
+			if !x.client.tls {
 				dst = append(dst, 'c')
 			}
 			return dst, true

@@ -145,8 +145,8 @@ func sslIgnored() []Command {
 			Reason: "no cipher with finite field Diffie-Hellman is served; clients use elliptic curves",
 		}, func(c *Conf) *string { return &c.SSL.dhparam }),
 		Flag(Command{
-			Name: "ssl_early_data", In: in, Default: "off", Doc: "Accepted without effect.", Status: NoEffect,
-			Reason: "Go's TLS library accepts no early data; clients send it again after the handshake, as they do with nginx where OpenSSL lacks it",
+			Name: "ssl_early_data", In: in, Default: "off", Doc: "Accepts early data over QUIC.",
+			Differs: "over TCP no early data is accepted, as Go's TLS library has none there: clients send it again after the handshake",
 		}, func(c *Conf) *bool { return &c.SSL.earlyData }),
 		Strings(Command{
 			Name: "ssl_ech_file", In: in, Syntax: "file", Doc: "Accepted without effect.", Status: NoEffect,

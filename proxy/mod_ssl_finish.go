@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -142,11 +143,16 @@ func (s *sslConf) warnIgnored(l *Level) {
 	for _, w := range []struct {
 		name string
 		on   bool
-	}{{"ssl_certificate_compression", s.compression}, {"ssl_ech_file", len(s.echFiles.Items) > 0}, {"ssl_early_data", s.earlyData}} {
+	}{{"ssl_certificate_compression", s.compression}, {"ssl_ech_file", len(s.echFiles.Items) > 0}, {"ssl_early_data", s.earlyData && !l.Server.overQUIC()}} {
 		if w.on {
 			l.c.failLater(parser.Warning, l.Server.Place, parser.Range{}, "", "", "%q is not supported on this platform, ignored", w.name)
 		}
 	}
+}
+
+// overQUIC says whether the server listens for QUIC, which has early data.
+func (s *Server) overQUIC() bool {
+	return slices.ContainsFunc(s.listens, func(li *listen) bool { return li.options.quic })
 }
 
 // certificateNames notes what is to be shown: files that are read when the
@@ -264,7 +270,7 @@ func (t *Table) certSites() []CertSite {
 	return out
 }
 
-// checkTLSListeners finds listeners with ssl that have no certificate
+// checkTLSListeners finds listeners with ssl or quic that have no certificate
 // (ngx_http_ssl_init): the default server must have one, or refuse handshakes;
 // then the others are asked, too.
 func (c *compiler) checkTLSListeners() {
@@ -279,16 +285,28 @@ func (c *compiler) checkTLSListeners() {
 		}
 	}
 	for _, e := range endpoints {
-		if !e.options.ssl || len(e.fallback.Level.Conf.SSL.certificates.Items) > 0 {
+		name, ssl := "ssl", &e.fallback.Level.Conf.SSL
+		if e.options.quic {
+			name = "quic"
+		}
+		if !e.options.ssl && !e.options.quic {
+			continue
+		}
+		if len(ssl.certificates.Items) > 0 {
+			if e.options.quic && ssl.protocols&protocolTLS13 == 0 {
+				c.failLater(parser.Error, e.fallback.Place, e.fallback.block.End, "", "QUIC has TLS 1.3 built in",
+					"\"ssl_protocols\" must enable TLSv1.3 for the \"listen ... quic\" directive")
+				return
+			}
 			continue
 		}
 		servers := e.servers
-		if !e.fallback.Level.Conf.SSL.rejectHandshake {
+		if !ssl.rejectHandshake {
 			servers = []*Server{e.fallback}
 		}
 		if s := withoutTLS(servers); s != nil {
 			c.failLater(parser.Error, s.Place, s.block.End, "", "add ssl_certificate and ssl_certificate_key, or ssl_reject_handshake on",
-				"no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive")
+				"no \"ssl_certificate\" is defined for the \"listen ... %s\" directive", name)
 			return
 		}
 	}

@@ -82,7 +82,12 @@ func handshakeVariables() []Variable {
 			}
 			return append(dst, '.')
 		}),
-		ofHandshake("ssl_early_data", none), // never accepted
+		ofHandshake("ssl_early_data", func(dst []byte, h *handshake) []byte {
+			if h.early != nil && h.early() {
+				return append(dst, '1')
+			}
+			return dst
+		}),
 		ofHandshake("ssl_server_name", func(dst []byte, h *handshake) []byte { return append(dst, h.offered.name...) }),
 		ofHandshake("ssl_alpn_protocol", func(dst []byte, h *handshake) []byte { return append(dst, h.state.NegotiatedProtocol...) }),
 		// Encrypted hellos need OpenSSL 4.0.

@@ -182,7 +182,7 @@ var filePieces = sync.Pool{New: func() any { b := make([]byte, filePiece); retur
 
 // sendFilePart sends size bytes of f from offset.
 func (x *Exchange) sendFilePart(f *os.File, offset, size int64, last bool) Code {
-	if s, ok := x.stream.(*http1Stream); ok && x.loc.Conf.Core.Sendfile && size > keptBack && !x.output.any() && !x.Out.Chunked && x.client.tls == nil {
+	if s, ok := x.stream.(*http1Stream); ok && x.loc.Conf.Core.Sendfile && size > keptBack && !x.output.any() && !x.Out.Chunked && !x.client.tls {
 		if !x.sendRange(s.conn, f, offset, size) {
 			x.fail()
 			return Abort

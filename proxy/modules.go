@@ -17,6 +17,7 @@ func modules() []Module {
 		eventsModule(),
 		eventCoreModule(),
 		epollModule(),
+		quicBPFModule(),
 		regexModule(),
 		opensslCacheModule(),
 		threadPoolModule(),
@@ -38,6 +39,7 @@ func modules() []Module {
 		acmeModule(),
 		sslModule(),
 		http2Module(),
+		http3Module(),
 
 		// the stream block
 		streamModule(),

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -147,7 +148,7 @@ func TestInheritedSockets(t *testing.T) {
 	gone.(*net.UnixListener).SetUnlinkOnClose(false)
 	var fds []int
 	for _, l := range []net.Listener{tcp, gone} {
-		fd, err := duplicate(l)
+		fd, err := duplicate(l.(syscall.Conn))
 		if err != nil {
 			t.Fatal(err)
 		}

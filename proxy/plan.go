@@ -302,6 +302,8 @@ func (p *planner) server(s *scope) PlanServer {
 			switch {
 			case a.Network == "unix":
 				p.unsaid(u, "sockets of the file system are not carried over")
+			case strings.HasPrefix(a.Network, "udp"):
+				p.unsaid(u, "HTTP/3 is not carried over")
 			case a.ProxyProtocol:
 				p.unsaid(u, "the PROXY protocol is not carried over")
 			default:

@@ -71,10 +71,20 @@ func (e *endpoint) speaksHTTP2() bool {
 	return e.options.http2 || e.fallback.Level.Conf.HTTP2.Enabled
 }
 
-// misdirected says whether the request came over HTTP/2 for a server that does
-// not speak it (ngx_http_v2_run_request).
+// misdirected says whether the request came over HTTP/2 or HTTP/3 for a server
+// that does not speak it (ngx_http_v2_run_request,
+// ngx_http_v3_process_request_header).
 func (x *Exchange) misdirected() bool {
-	if _, two := x.stream.(*http2Stream); !two || x.client.endpoint.options.http2 || x.server.Level.Conf.HTTP2.Enabled {
+	switch x.stream.(type) {
+	case *http2Stream:
+		if x.client.endpoint.options.http2 || x.server.Level.Conf.HTTP2.Enabled {
+			return false
+		}
+	case *http3Stream:
+		if x.server.Level.Conf.HTTP3.enabled {
+			return false
+		}
+	default:
 		return false
 	}
 	x.Logf(logInfo, "client attempted to request the server name for which the negotiated protocol is disabled while reading client request headers")
@@ -166,7 +176,7 @@ func (x *Exchange) bodyRefused(err error) Code {
 }
 
 func (s *http2Stream) writeInterim(_ *Exchange, status int, fields []http1.Field) error {
-	s.block = appendFieldBlock(http2.AppendStatus(s.block[:0], status), fields, -1)
+	s.block = http2Fields.appendFields(http2.AppendStatus(s.block[:0], status), fields, -1)
 	if err := s.st.WriteHead(s.block, false); err != nil {
 		return err
 	}
@@ -177,76 +187,9 @@ func (s *http2Stream) writeInterim(_ *Exchange, status int, fields []http1.Field
 // (ngx_http_v2_header_filter).
 func (s *http2Stream) writeHead(x *Exchange) error {
 	a := &x.Out
-	s.block = x.appendStandardBlock(http2.AppendStatus(s.block[:0], a.Status))
-	s.block = appendFieldBlock(s.block, a.Fields, a.location)
+	s.block = http2Fields.appendAnswer(http2.AppendStatus(s.block[:0], a.Status), x)
 	s.ended = x.headerOnly || a.ContentLength == 0
 	return s.st.WriteHead(s.block, s.ended)
-}
-
-// appendStandardBlock appends the fields that the server itself answers for.
-func (x *Exchange) appendStandardBlock(b []byte) []byte {
-	a := &x.Out
-	scratch := x.borrow()
-	if a.Server == nil {
-		scratch = x.appendProduct(scratch[:0])
-		b = http2.AppendIndexed(b, http2.IndexServer, scratch)
-	} else if len(a.Server) > 0 {
-		b = http2.AppendIndexed(b, http2.IndexServer, a.Server)
-	}
-	if a.Date == nil {
-		scratch = x.client.rt.sweeper.AppendDate(scratch[:0])
-		b = http2.AppendIndexed(b, http2.IndexDate, scratch)
-	} else if len(a.Date) > 0 {
-		b = http2.AppendIndexed(b, http2.IndexDate, a.Date)
-	}
-	if len(a.ContentType) > 0 {
-		scratch = http1.AppendValue(scratch[:0], x.fullContentType())
-		b = http2.AppendIndexed(b, http2.IndexContentType, scratch)
-	}
-	if a.ContentLength >= 0 {
-		b = http2.AppendLength(b, a.ContentLength)
-	}
-	if a.LastModified >= 0 && !a.has(http1.LastModified) {
-		scratch = http1.AppendTime(scratch[:0], a.LastModified)
-		b = http2.AppendIndexed(b, http2.IndexLastModified, scratch)
-	}
-	if i := a.location; i >= 0 && len(a.Fields[i].Value) > 0 {
-		if x.absoluteLocation() {
-			scratch = x.appendAbsoluteLocation(scratch[:0])
-		} else {
-			scratch = http1.AppendValue(scratch[:0], a.Fields[i].Value)
-		}
-		b = http2.AppendIndexed(b, http2.IndexLocation, scratch)
-	}
-	x.giveBack(scratch)
-	if a.gzipVary {
-		b = http2.AppendIndexed(b, http2.IndexVary, acceptEncodingName)
-	}
-	return b
-}
-
-var acceptEncodingName = []byte("Accept-Encoding")
-
-// appendFieldBlock appends fields, but for the one at skip. Unlike nginx, which
-// leaves that to the configuration, those that belong to connections of HTTP/1.1
-// are left out (RFC 9113, section 8.2.2), and so are names that are no token.
-func appendFieldBlock(b []byte, fields []http1.Field, skip int) []byte {
-	for i := range fields {
-		f := &fields[i]
-		switch {
-		case i == skip || !http1.IsToken(f.Name):
-			continue
-		case f.ID == http1.Connection, f.ID == http1.KeepAlive, f.ID == http1.ProxyConnection,
-			f.ID == http1.TransferEncoding, f.ID == http1.Upgrade:
-			continue
-		}
-		value := f.Value
-		if !http1.IsValue(value) {
-			value = http1.AppendValue(nil, value)
-		}
-		b = http2.AppendField(b, f.Name, value)
-	}
-	return b
 }
 
 // sendFile sends most of a part of a file, in frames as large as http2_chunk_size
@@ -280,6 +223,6 @@ func (s *http2Stream) writeBody(x *Exchange, p []byte, last bool) error {
 	if err := s.st.WriteData(p, int(x.loc.Conf.HTTP2.chunkSize), last && !trailers); err != nil || !trailers {
 		return err
 	}
-	s.block = appendFieldBlock(s.block[:0], x.Out.Trailers, -1)
+	s.block = http2Fields.appendFields(s.block[:0], x.Out.Trailers, -1)
 	return s.st.WriteHead(s.block, true)
 }

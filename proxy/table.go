@@ -171,6 +171,7 @@ type listenOptions struct {
 	ssl           bool
 	udp           bool
 	http2         bool
+	quic          bool
 	proxyProtocol bool
 	backlog       int // -1: the system's
 	rcvbuf        int

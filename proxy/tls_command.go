@@ -175,12 +175,10 @@ func (c *tlsCommand) option(s *tlsSettings, word string) error {
 	case "bugs", "emptyfragments", "middleboxcompat", "norenegotiation", "noresumptiononrenegotiation", "encryptthenmac",
 		"extendedmastersecret", "canames", "ecdhsingle", "dhsingle", "prioritizechacha", "ktls":
 		// nothing that Go's TLS library would do differently
-	case "compression", "unsafelegacyrenegotiation", "unsafelegacyserverconnect", "legacyserverconnect", "allownodhekex", "preferncodhekex":
+	case "compression", "unsafelegacyrenegotiation", "unsafelegacyserverconnect", "legacyserverconnect", "allownodhekex", "preferncodhekex", "antireplay":
 		if on {
 			return c.unsupported(word)
 		}
-	case "antireplay":
-		// early data is never accepted
 	default:
 		return c.failed()
 	}

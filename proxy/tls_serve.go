@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"proxyctl/proxy/http1"
+	"proxyctl/proxy/http3"
 	"proxyctl/proxy/sock"
 )
 
@@ -29,6 +30,8 @@ type handshake struct {
 	shown    *tls.Certificate    // the server's
 	state    tls.ConnectionState // afterwards
 	verified atomic.Pointer[clientVerdict]
+	complete atomic.Bool // over QUIC: it has ended, one way or the other
+	early    func() bool // over QUIC: what comes is early data
 }
 
 // offer is what the client offered, for variables.
@@ -130,7 +133,7 @@ func (c *client) serveTLS(nc *sock.Conn) {
 		_ = conn.Close()
 		return
 	}
-	h.done(conn)
+	h.done(conn.ConnectionState())
 	serve := net.Conn(conn)
 	if size := h.recordSize(); size > 0 {
 		serve = &smallRecords{conn, size}
@@ -195,7 +198,7 @@ func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	t := c.rt.acquire()
 	c.follow(t) // there may have been a reload since the connection was made
 	t.release()
-	if config := c.challengeConfig(hello); config != nil {
+	if config := c.challengeConfig(hello); config != nil && !c.quic {
 		return config, nil
 	}
 	c.sni, c.sniName = nil, ""
@@ -238,7 +241,7 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 		return
 	}
 	in.GetCertificate = h.certificate
-	in.NextProtos = alpn(c.endpoint.options.http2 || server.Level.Conf.HTTP2.Enabled)
+	in.NextProtos = c.protocols(server)
 	if t.authorities != nil {
 		in.ClientAuth = tls.RequestClientCert
 		in.ClientCAs = t.authorities.named
@@ -258,15 +261,26 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 	in.WrapSession, in.UnwrapSession = h.sessions.wrap, h.sessions.unwrap
 }
 
-// alpn gives what is offered by ALPN, in the order of preference.
-func alpn(two bool) []string {
-	if two {
+// protocols gives what is offered by ALPN, in the order of preference.
+func (c *client) protocols(server *Server) []string {
+	switch {
+	case c.quic && server.Level.Conf.HTTP3.enabled:
+		return quicProtocols
+	case c.quic:
+		return noProtocol
+	case c.endpoint.options.http2 || server.Level.Conf.HTTP2.Enabled:
 		return protocols
 	}
 	return protocols[1:]
 }
 
 const protocolHTTP2 = "h2"
+
+// noProtocol is what nobody asks for: with it a handshake fails for want of a
+// common protocol.
+var noProtocol = []string{"none"}
+
+var quicProtocols = []string{http3.Protocol}
 
 var protocols = []string{protocolHTTP2, "http/1.1", "http/1.0", "http/0.9"}
 
@@ -427,9 +441,9 @@ func protocolRange(set uint32) (least, most uint16) {
 }
 
 // done notes the outcome of a handshake.
-func (h *handshake) done(conn *tls.Conn) {
-	h.client.tls = conn
-	h.state = conn.ConnectionState()
+func (h *handshake) done(state tls.ConnectionState) {
+	h.client.tls = true
+	h.state = state
 	if !h.sessions.known && (!h.sessions.off || h.state.Version >= tls.VersionTLS13) {
 		h.sessions.name()
 	}

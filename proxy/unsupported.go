@@ -95,7 +95,6 @@ func missingReason(name, module string) string {
 		"ngx_stream_geoip_module":      "GeoIP",
 		"ngx_http_image_filter_module": "image conversion",
 		"ngx_http_perl_module":         "embedded Perl",
-		"ngx_http_v3_module":           "HTTP/3",
 		"ngx_http_xslt_filter_module":  "XSLT",
 	}[module]
 	switch {

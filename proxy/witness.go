@@ -69,7 +69,7 @@ const (
 func Witnesses(t *Table, file *parser.File) []Witness {
 	w := &witnesses{endpoints: map[string]*endpoint{}, bases: map[parser.Range]int{}, patterns: map[patternKey]*pcre.Syntax{}}
 	for _, s := range t.sockets {
-		if s.fallback.stream {
+		if s.fallback.stream || s.options.quic { // QUIC is not asked
 			continue
 		}
 		for _, e := range s.exact {
@@ -339,6 +339,9 @@ func (t *Table) Probes() []Witness {
 			}
 		}
 		for _, l := range s.listens {
+			if l.options.quic {
+				continue
+			}
 			out = append(out, Witness{To: l.listenAddress(l.options), Host: host, Method: "GET", Target: "/"})
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"proxyctl/proxy"
@@ -19,6 +21,7 @@ import (
 type getFlags struct {
 	cert        string
 	http2       bool
+	http3       bool
 	unexplained bool
 	resume      bool
 }
@@ -31,6 +34,8 @@ func cutGetFlags(ts *testscript.TestScript, args []string) (f getFlags, rest []s
 			f.cert = value
 		case "-h2":
 			f.http2 = true
+		case "-h3":
+			f.http3 = true
 		case "-unexplained":
 			f.unexplained = true
 		case "-resume":
@@ -43,7 +48,7 @@ func cutGetFlags(ts *testscript.TestScript, args []string) (f getFlags, rest []s
 	return f, args
 }
 
-// get [-cert=NAME] [-h2] [-resume] [-unexplained] URL [Name: value]...: a GET on a
+// get [-cert=NAME] [-h2] [-h3] [-resume] [-unexplained] URL [Name: value]...: a GET on a
 // connection of its own, with -resume in the TLS session of the one before if the
 // server agrees; prints the answer. The URL's host is sent as Host, the connection goes
 // to 127.0.0.1. With ! the handshake of https must fail. Explain must say the same,
@@ -51,8 +56,12 @@ func cutGetFlags(ts *testscript.TestScript, args []string) (f getFlags, rest []s
 func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	h := harnessOf(ts)
 	flags, args := cutGetFlags(ts, args)
-	if flags.http2 {
-		h.getHTTP2(ts, args)
+	if flags.http2 || flags.http3 {
+		t := h.overHTTP2()
+		if flags.http3 {
+			t = h.overHTTP3(ts, flags)
+		}
+		h.getFrames(ts, neg, t, args)
 		return
 	}
 	rest, https := strings.CutPrefix(args[0], "https://")
@@ -84,8 +93,38 @@ func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stdout(), h.restore(answer))
 }
 
-// getHTTP2 asks over HTTP/2. The fields of the answer are in alphabetical order.
-func (h *harness) getHTTP2(ts *testscript.TestScript, args []string) {
+// client asks over HTTP/2 or HTTP/3.
+type client interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+func (h *harness) overHTTP2() client {
+	t := &http.Transport{
+		Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableCompression: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			_, port, _ := net.SplitHostPort(address)
+			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
+		},
+	}
+	t.Protocols.SetHTTP2(true)
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
+}
+
+func (h *harness) overHTTP3(ts *testscript.TestScript, flags getFlags) client {
+	return &http3.Transport{
+		TLSClientConfig: h.tlsConfig(ts, "", flags), DisableCompression: true,
+		Dial: func(ctx context.Context, address string, config *tls.Config, quicConfig *quic.Config) (*quic.Conn, error) {
+			_, port, _ := net.SplitHostPort(address)
+			return quic.DialAddrEarly(ctx, "127.0.0.1:"+port, config, quicConfig)
+		},
+	}
+}
+
+// getFrames asks over HTTP/2 or HTTP/3. The fields of the answer are in alphabetical
+// order.
+func (h *harness) getFrames(ts *testscript.TestScript, neg bool, t client, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.translate(args[0]), http.NoBody)
@@ -94,17 +133,14 @@ func (h *harness) getHTTP2(ts *testscript.TestScript, args []string) {
 		name, value, _ := strings.Cut(field, ": ")
 		req.Header.Add(name, value)
 	}
-	t := &http.Transport{
-		Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableCompression: true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			_, port, _ := net.SplitHostPort(address)
-			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
-		},
-	}
 	defer t.CloseIdleConnections()
-	t.Protocols.SetHTTP2(true)
-	t.Protocols.SetUnencryptedHTTP2(true)
 	res, err := t.RoundTrip(req)
+	if neg {
+		if err == nil {
+			ts.Fatalf("there was an answer")
+		}
+		return
+	}
 	ts.Check(err)
 	defer res.Body.Close()
 	var out strings.Builder

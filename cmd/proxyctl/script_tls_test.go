@@ -71,6 +71,12 @@ func scriptRevoke(ts *testscript.TestScript, _ bool, args []string) {
 // secure speaks TLS over a connection: it sends the name, shows the certificate
 // that is asked for, and verifies nothing.
 func (h *harness) secure(ts *testscript.TestScript, c net.Conn, host string, flags getFlags) (net.Conn, error) {
+	conn := tls.Client(c, h.tlsConfig(ts, host, flags))
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	return conn, conn.Handshake()
+}
+
+func (h *harness) tlsConfig(ts *testscript.TestScript, host string, flags getFlags) *tls.Config {
 	config := &tls.Config{ServerName: host, InsecureSkipVerify: true}
 	if flags.resume {
 		config.ClientSessionCache = h.sessions
@@ -79,7 +85,5 @@ func (h *harness) secure(ts *testscript.TestScript, c net.Conn, host string, fla
 		pair := loadPair(ts, flags.cert)
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
-	conn := tls.Client(c, config)
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	return conn, conn.Handshake()
+	return config
 }

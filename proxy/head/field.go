@@ -34,13 +34,23 @@ func (f *Field) Size() int { return len(f.Name) + len(f.Value) + overhead }
 // NewField classifies a field and looks for faults.
 func NewField(name, value []byte) Field {
 	f := Field{Field: http1.Classify(name, value)}
-	switch {
-	case MalformedName(name):
+	if MalformedName(name) {
 		f.Bad = BadName
-	case MalformedValue(value):
-		f.Bad = BadValue
 	}
+	f.Renew(value)
 	return f
+}
+
+// Renew gives the field another value.
+func (f *Field) Renew(value []byte) {
+	f.Value = value
+	switch {
+	case f.Bad == BadName:
+	case malformedValue(value):
+		f.Bad = BadValue
+	default:
+		f.Bad = Fine
+	}
 }
 
 // MalformedName holds a name against RFC 9113, section 8.2.1. Unlike nginx, which
@@ -55,9 +65,9 @@ func MalformedName(name []byte) bool {
 	return false
 }
 
-// MalformedValue holds a value against the same section. Unlike nginx, which
+// malformedValue holds a value against the same section. Unlike nginx, which
 // passes them on, values that begin or end with white space are malformed.
-func MalformedValue(value []byte) bool {
+func malformedValue(value []byte) bool {
 	for _, c := range value {
 		if c == 0 || c == '\r' || c == '\n' {
 			return true

@@ -122,12 +122,9 @@ func (d *decoder) literal(b []byte, prefix uint8, arena *[]byte) (e head.Field, 
 		if err != nil {
 			return e, b, err
 		}
-		e.Field, e.Bad = named.Field, head.Fine
-		if named.Bad == head.BadName {
-			e.Bad = head.BadName
-		}
-		if e.Value, b, err = d.text(b, arena); err == nil && e.Bad == head.Fine && head.MalformedValue(e.Value) {
-			e.Bad = head.BadValue
+		e = named
+		if value, b, err = d.text(b, arena); err == nil {
+			e.Renew(value)
 		}
 		return e, b, err
 	}

@@ -19,7 +19,8 @@ const (
 	IndexLastModified  = 44
 	IndexLocation      = 46
 	IndexServer        = 54
-	IndexVary          = 59
+
+	indexVary = 59
 )
 
 const (
@@ -55,6 +56,11 @@ func AppendStatus(dst []byte, status int) []byte {
 func AppendIndexed(dst []byte, name int, value []byte) []byte {
 	return head.AppendString(append(dst, indexedName|byte(name)), 0, 7, value, false)
 }
+
+// AppendVary appends Vary with Accept-Encoding.
+func AppendVary(dst []byte) []byte { return AppendIndexed(dst, indexVary, acceptEncoding) }
+
+var acceptEncoding = []byte("Accept-Encoding")
 
 // AppendLength appends Content-Length.
 func AppendLength(dst []byte, n int64) []byte {

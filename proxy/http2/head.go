@@ -250,7 +250,7 @@ func (c *Conn) expire() {
 // complete ends the head of a request; the caller holds the lock.
 func (s *Stream) complete(ended bool) {
 	if s.Err == nil {
-		s.Err = s.Request.Complete(ended)
+		s.Err = s.Complete(ended)
 	}
 	if s.Err != nil {
 		s.discard = true

@@ -399,7 +399,7 @@ func listen(body *parser.Block, addresses map[*parser.Directive][]proxy.ListenAd
 				return "", err
 			}
 			host := "127.0.0.1"
-			if a.Network == "tcp6" && ipv6 {
+			if strings.HasSuffix(a.Network, "6") && ipv6 {
 				host = "[::1]"
 			}
 			moved[from] = host + ":" + strconv.Itoa(n)

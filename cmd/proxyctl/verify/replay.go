@@ -282,7 +282,7 @@ func (c *comparison) addresses() []proxy.ListenAddress {
 	var out []proxy.ListenAddress
 	for _, list := range c.table.ListenAddresses() {
 		for _, a := range list {
-			if !slices.ContainsFunc(out, func(o proxy.ListenAddress) bool { return o.Address == a.Address }) {
+			if !strings.HasPrefix(a.Network, "udp") && !slices.ContainsFunc(out, func(o proxy.ListenAddress) bool { return o.Address == a.Address }) {
 				out = append(out, a)
 			}
 		}
