@@ -15,7 +15,10 @@ const (
 // been an internal redirect (ngx_http_post_action). An action whose location
 // has an action is followed by that one.
 func (x *Exchange) postAction() {
-	for x.loc.Conf.Core.PostAction != "" && x.redirects <= maxRedirects && x.trace == nil {
+	for x.loc.Conf.Core.PostAction != "" && x.redirects <= maxRedirects {
+		if x.trace != nil {
+			x.trace.again(x)
+		}
 		if x.post == afterNothing {
 			x.endForClient()
 			client, failed := x.stream, x.failed

@@ -42,6 +42,8 @@ type TracePass struct {
 	Server   string   `json:"server"`   // its address, chosen as for a real request
 	TLS      bool     `json:"tls"`
 	Head     []string `json:"head"` // lines; for FastCGI and its like "NAME=value" each
+	// Action says that it is made when the client has its answer (post_action).
+	Action bool `json:"action,omitempty"`
 }
 
 func (t *Trace) step(what string, at parser.Range, format string, a ...any) *TraceStep {
@@ -240,20 +242,53 @@ func (t *Trace) logged(level logLevel, text string) {
 	t.step("error log", parser.Range{}, "[%s] %s", level, text)
 }
 
+// cached notes what a cache would be asked for. That it has nothing is assumed.
+func (t *Trace) cached(x *Exchange, key []byte) {
+	u := &x.upstream
+	c, prefix := &u.conf.cache, u.conf.prefix
+	s := t.step("cache", x.loc.Place, "asked in zone %s for the key %q; let it be a MISS", u.cache.zone.name, key)
+	if u.cache.status == cacheBypass {
+		s.Text = fmt.Sprintf("not asked in zone %s for the key %q: a value of %s_cache_bypass is true", u.cache.zone.name, key, prefix)
+	}
+	said := func(format string, a ...any) { s.Details = append(s.Details, fmt.Sprintf(format, a...)) }
+	if u.asGET {
+		said("the server is asked with GET, so that the answer can be kept")
+	}
+	switch {
+	case x.anyTrue(c.noCache.Items):
+		said("the answer is not kept: a value of %s_no_cache is true", prefix)
+	case !u.cache.cacheable:
+		said("the answer is not kept: the range begins behind %s_cache_max_range_offset", prefix)
+	case c.minUses > 1:
+		said("the answer is kept when it has been asked for %d times, if it may be", c.minUses)
+	default:
+		said("the answer is kept, if it or %s_cache_valid says for how long", prefix)
+	}
+}
+
+// again notes that post_action has the request processed once more.
+func (t *Trace) again(x *Exchange) {
+	t.step("post action", x.loc.Place, "the client has its answer; the request goes on as %s", x.loc.Conf.Core.PostAction)
+}
+
 // passed notes the request that a server would get, and gives what comes of it:
 // a subrequest (auth_request, SSI) goes on as if it had brought an empty answer.
 func (t *Trace) passed(x *Exchange) Code {
 	u := &x.upstream
-	p := &TracePass{Upstream: u.group.Name, Server: u.name, TLS: u.tls != nil}
+	p := &TracePass{Upstream: u.group.Name, Server: u.name, TLS: u.tls != nil, Action: x.post != afterNothing}
 	if p.Head, t.params = t.params, nil; p.Head == nil {
 		head, _, _ := bytes.Cut(u.head, []byte("\r\n\r\n"))
 		for line := range bytes.SplitSeq(head, []byte("\r\n")) {
 			p.Head = append(p.Head, string(line))
 		}
 	}
-	if x.inner.level > 0 {
+	if x.inner.level > 0 || p.Action {
 		t.Asked = append(t.Asked, p)
-		t.step("subrequest", x.loc.Place, "passed on to %s; let it answer 200", u.name)
+		what := "subrequest"
+		if p.Action {
+			what = "post action"
+		}
+		t.step(what, x.loc.Place, "passed on to %s; let it answer 200", u.name)
 		return x.SendText(200, []byte("text/plain"), nil)
 	}
 	t.Passed = p

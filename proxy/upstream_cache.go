@@ -61,7 +61,13 @@ func (s *upstreamScratch) cacheable() bool { return s.cache != nil && s.cache.ca
 func (x *Exchange) fromCache(appendKey func(*Exchange, []byte) []byte) (Code, bool) {
 	u := &x.upstream
 	c := &u.conf.cache
-	if !c.on() || c.key == nil && appendKey == nil || x.trace != nil || c.methods&cacheMethod(x.method) == 0 {
+	if !c.on() || c.key == nil && appendKey == nil {
+		return 0, false
+	}
+	if c.methods&cacheMethod(x.method) == 0 {
+		if x.trace != nil {
+			x.trace.step("cache", x.loc.Place, "not asked: %s is none of %s_cache_methods", x.method, u.conf.prefix)
+		}
 		return 0, false
 	}
 	zone := c.zone
@@ -89,8 +95,15 @@ func (x *Exchange) fromCache(appendKey func(*Exchange, []byte) []byte) (Code, bo
 	if c.convertHead && x.method == "HEAD" {
 		u.asGET = true
 	}
-	if x.anyTrue(c.bypass.Items) {
+	bypassed := x.anyTrue(c.bypass.Items)
+	if bypassed {
 		u.cache.status = cacheBypass
+	}
+	if x.trace != nil { // what is there is not looked at
+		u.cache.cacheable = bypassed || c.keepsRange(x)
+		x.trace.cached(x, x.arena[start:])
+	}
+	if bypassed || x.trace != nil {
 		return 0, false
 	}
 	return x.openCache()

@@ -365,8 +365,10 @@ func writeExplanation(w io.Writer, x *proxy.Explanation, o parser.TextOptions) {
 		}
 	}
 	for _, p := range x.Asked {
-		passed(p)
-		fmt.Fprint(w, "and is taken to answer 200.\n\n")
+		if !p.Action {
+			passed(p)
+			fmt.Fprint(w, "and is taken to answer 200.\n\n")
+		}
 	}
 	switch {
 	case x.Passed != nil:
@@ -391,6 +393,12 @@ func writeExplanation(w io.Writer, x *proxy.Explanation, o parser.TextOptions) {
 		}
 		for _, line := range x.Logs {
 			fmt.Fprintf(w, "\n%s %s\n", tint("1;34", "access log"), oneLine(line))
+		}
+	}
+	for _, p := range x.Asked {
+		if p.Action {
+			fmt.Fprint(w, "\nAfter that ")
+			passed(p)
 		}
 	}
 }

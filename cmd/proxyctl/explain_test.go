@@ -111,9 +111,17 @@ func (h *harness) agree(ts *testscript.TestScript, answer, port string, q *proxy
 func TestExplainWithoutServer(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "site.conf")
-	text := `server {
+	text := `proxy_cache_path /none keys_zone=kept:1m;
+proxy_cache_key $host$request_uri;
+server {
     listen 8080;
     server_name a.test;
+    location /kept/ { proxy_cache kept; proxy_cache_bypass $cookie_user; proxy_no_cache $arg_fresh; proxy_pass http://127.0.0.1:9; }
+    location /rarely/ { proxy_cache kept; proxy_cache_min_uses 3; proxy_cache_max_range_offset 10; proxy_pass http://127.0.0.1:9; }
+    location /counted { post_action /count; return 200 counted; }
+    location /count { proxy_pass http://127.0.0.1:9/count?of=$request_uri; }
+    location /both { post_action @count; proxy_pass http://127.0.0.1:9; }
+    location @count { proxy_pass http://127.0.0.1:8; }
     location / { return 200 root; }
     location /app/ { proxy_set_header Host $host; proxy_pass http://127.0.0.1:9/x/; }
     location /closed { allow 10.0.0.0/8; deny all; proxy_pass http://127.0.0.1:9; }
@@ -138,6 +146,13 @@ server { listen 8443 ssl; server_name b.test; ssl_certificate a.pem; ssl_certifi
 		{[]string{"--from", "10.1.1.1", "-X", "post", "/closed"}, []string{"> POST /closed", "lets it pass", "POST /closed HTTP/1."}},
 		{[]string{"https://b.test:8443/z"}, []string{"301 Moved", "Location: http://a.test/z"}},
 		{[]string{"http://nobody:8080/"}, []string{`nobody has the name "nobody"`}},
+		{[]string{"-X", "HEAD", "/kept/x?y"}, []string{`cache           asked in zone kept for the key "a.test/kept/x?y"; let it be a MISS`, "asked with GET", "kept, if it or proxy_cache_valid", "127.0.0.1:9 gets", "GET /kept/x?y HTTP/1.1"}},
+		{[]string{"-H", "Cookie: user=1", "/kept/?fresh=1"}, []string{`not asked in zone kept for the key "a.test/kept/?fresh=1": a value of proxy_cache_bypass is true`, "not kept: a value of proxy_no_cache", "127.0.0.1:9 gets"}},
+		{[]string{"-X", "PUT", "/kept/"}, []string{"not asked: PUT is none of proxy_cache_methods", "127.0.0.1:9 gets"}},
+		{[]string{"/rarely/"}, []string{"asked for 3 times", "127.0.0.1:9 gets"}},
+		{[]string{"-H", "Range: bytes=99-", "/rarely/"}, []string{"range begins behind", "127.0.0.1:9 gets", "Range: bytes=99-"}},
+		{[]string{"/counted"}, []string{"post action     the client has its answer; the request goes on as /count", "location /count", "200 OK", "counted", "After that 127.0.0.1:9 gets", "GET /count?of=/counted HTTP/1."}},
+		{[]string{"/both"}, []string{"goes on as @count", "127.0.0.1:9 gets", "answer is passed on", "After that 127.0.0.1:8 gets"}},
 		{[]string{"s001"}, []string{"S001 alias-traversal (high)"}},
 		{[]string{"root"}, []string{"root path;", "context  http, server, location"}},
 		{[]string{"$http_x"}, []string{"$http_NAME"}},
