@@ -408,7 +408,7 @@ func conditionOf(u *use) (statedCondition, bool) {
 		if i == len(u.Args)-1 {
 			w = strings.TrimSuffix(w, ")")
 		}
-		if w != "" {
+		if w != "" || a.Value == "" { // what is left of a brace is no word
 			words = append(words, w)
 		}
 	}

@@ -71,7 +71,11 @@ type PlanRoute struct {
 
 // PlanCondition is what a request must be like: Op is "=", "~", "~*", one of
 // them with "!" in front, or "" for a variable that is neither empty nor "0".
-type PlanCondition struct{ Variable, Op, Value, Place string }
+type PlanCondition struct {
+	Variable, Op, Value, Place string
+
+	Outer bool // it is asked before the route's own expression
+}
 
 // PlanField is a header field; Value may hold variables.
 type PlanField struct {
@@ -149,6 +153,7 @@ type PlanApp struct {
 	Split   bool        // what follows the script's name goes with it
 	Check   bool        // a script that does not exist is answered 404
 	Params  []PlanField // those that are not as usual
+	Usual   []PlanField // what most servers tell by themselves
 	Place   string
 }
 

@@ -182,6 +182,7 @@ func (p *planner) params(s *scope, out *PlanApp) bool {
 				return false
 			}
 		case slices.Contains(strings.Fields(usualParams[name]), value):
+			out.Usual = append(out.Usual, PlanField{Name: name, Value: value, Place: linePlace(u.Name.Range)})
 		case usualParams[name] != "" && strings.Contains(value, "$"):
 			p.unsaid(u, "this parameter has another value by itself")
 		default:

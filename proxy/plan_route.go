@@ -91,7 +91,7 @@ func (p *planner) level(s *scope, asked bool) level {
 				op = "~*"
 			}
 			for _, r := range append(inner.final, inner.rest...) {
-				r.When = append([]PlanCondition{{Variable: "uri", Op: op, Value: l.name, Place: linePlace(u.Name.Range)}}, r.When...)
+				r.When = append([]PlanCondition{{Variable: "uri", Op: op, Value: l.name, Place: linePlace(u.Name.Range), Outer: true}}, r.When...)
 				out.final = append(out.final, r)
 			}
 			out.final = append(out.final, p.routes(u)...)
@@ -108,7 +108,9 @@ func (p *planner) routes(u *use) []PlanRoute {
 	var out []PlanRoute
 	if i := u.body.one("internal"); i != nil {
 		p.hidden = append(p.hidden, i)
-		out = []PlanRoute{closed(u, 404)}
+		r := closed(u, 404)
+		r.Fields = p.fields(u.body, "add_header")
+		out = []PlanRoute{r}
 	} else if r, before, ok := p.route(u.body); ok {
 		out = append(before, r)
 	} else { // what is left out is closed: its requests must not come to another

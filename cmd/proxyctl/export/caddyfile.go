@@ -203,6 +203,7 @@ type caddyMatcher struct {
 	expressions []string // of Caddy's own language, for a second expression about the path
 	captures    []matched
 	path        bool // path_regexp is taken
+	outer       bool // what is read now is asked before the route's own expression
 }
 
 type placed struct{ text, place string }
@@ -225,6 +226,7 @@ func (m *caddyMatcher) read() bool {
 		m.add(r.Place, "not path_regexp %s", quote(beginnings(r.Except)))
 	}
 	for i, c := range r.When {
+		m.outer = c.Outer && m.path
 		if !m.condition(c, fmt.Sprintf("%sc%d", m.name, i+1)) {
 			return false
 		}
@@ -259,7 +261,7 @@ func (m *caddyMatcher) pathMatches(pattern, directive, place string) bool {
 		m.add(place, "path_regexp %s %s", name, quote(pattern))
 	}
 	m.path = true
-	m.captures = append(m.captures, matched{name, pattern})
+	m.captured(matched{name, pattern})
 	return true
 }
 
@@ -270,11 +272,8 @@ func (m *caddyMatcher) condition(c proxy.PlanCondition, name string) bool {
 		not = "not "
 	}
 	directive := lost(m.route)
-	if directive == "location" {
-		directive = "if"
-	}
 	fail := func(why string) bool {
-		m.missing(directive, "$"+c.Variable+" "+c.Op+" "+c.Value, c.Place, why, directive != "if")
+		m.missing(statement(m.route), m.route.Text, c.Place, why, directive != "location")
 		return false
 	}
 	word, ok := caddyWords(m.captures)(c.Variable)
@@ -305,10 +304,19 @@ func (m *caddyMatcher) condition(c proxy.PlanCondition, name string) bool {
 			m.add(c.Place, "not vars_regexp %s %s", word, quote(pattern))
 		} else {
 			m.add(c.Place, "vars_regexp %s %s %s", name, word, quote(pattern))
-			m.captures = append(m.captures, matched{name, pattern})
+			m.captured(matched{name, pattern})
 		}
 	}
 	return true
+}
+
+// captured notes an expression: the last that is asked stands last.
+func (m *caddyMatcher) captured(c matched) {
+	if m.outer {
+		m.captures = slices.Insert(m.captures, len(m.captures)-1, c)
+		return
+	}
+	m.captures = append(m.captures, c)
 }
 
 func isPath(variable string) bool { return variable == "uri" || variable == "document_uri" }
@@ -353,8 +361,11 @@ func caddyWords(captures []matched) func(string) (string, bool) {
 			return "{cookie." + cookie + "}", true
 		}
 		for _, m := range slices.Backward(captures) {
-			_, err := strconv.Atoi(name)
-			if strings.Contains(m.pattern, "(?P<"+name+">") || err == nil && strings.Contains(m.pattern, "(") {
+			switch n, err := strconv.Atoi(name); {
+			case m.pattern == "":
+			case err == nil:
+				return "{re." + m.name + "." + name + "}", regexp.MustCompile(m.pattern).NumSubexp() >= n
+			case strings.Contains(m.pattern, "(?P<"+name+">"):
 				return "{re." + m.name + "." + name + "}", true
 			}
 		}

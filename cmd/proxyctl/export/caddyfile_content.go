@@ -31,6 +31,9 @@ func (w *writer) caddyBody(r *proxy.PlanRoute, name string, word wording) {
 	if r.Login != nil {
 		w.caddyLogin(r.Login)
 	}
+	if r.Files != nil && !w.caddyElsewhere(r.Files, name, word) {
+		return
+	}
 	w.caddyFields(r, word)
 	if c := r.Compress; c != nil && r.Answer == nil {
 		w.opening(c.Place, "encode")
@@ -54,13 +57,13 @@ func (w *writer) caddyBody(r *proxy.PlanRoute, name string, word wording) {
 	}
 	switch {
 	case r.Answer != nil:
-		w.caddyAnswer(r.Answer, word)
+		w.caddyAnswer(r.Answer, name, word)
 	case r.Pass != nil:
 		w.caddyPass(r, name, word)
 	case r.App != nil:
 		w.caddyApp(r.App, name, word)
 	case r.Files != nil:
-		w.caddyFiles(r.Files, name, word)
+		w.caddyFiles(r, name)
 	}
 }
 
@@ -124,7 +127,7 @@ func (w *writer) caddyFields(r *proxy.PlanRoute, word wording) {
 	}
 }
 
-func (w *writer) caddyAnswer(a *proxy.PlanAnswer, word wording) {
+func (w *writer) caddyAnswer(a *proxy.PlanAnswer, name string, word wording) {
 	text, ok := expand(a.Text, caddyText, word)
 	switch {
 	case !ok:
@@ -133,8 +136,13 @@ func (w *writer) caddyAnswer(a *proxy.PlanAnswer, word wording) {
 	case a.Status == 444:
 		w.line(a.Place, "abort")
 	case a.Redirect:
-		to := quote(text + argumentsBehind(a, "{?query}", "{query}"))
-		w.line(a.Place, "redir %s%s %d", anything(to), to, a.Status)
+		if a.Arguments && strings.Contains(a.Text, "?") {
+			w.line(a.Place, "@%smore not vars {query} \"\"", name)
+			w.line(a.Place, "redir @%smore %s %d", name, quote(text+"&{query}"), a.Status)
+		} else if a.Arguments {
+			text += "{?query}"
+		}
+		w.line(a.Place, "redir %s%s %d", anything(text), quote(text), a.Status)
 	case text == "":
 		w.line(a.Place, "respond %d", a.Status)
 	default:
@@ -152,37 +160,23 @@ func anything(word string) string {
 	return ""
 }
 
-// argumentsBehind gives what puts the request's arguments behind a redirect.
-func argumentsBehind(a *proxy.PlanAnswer, all, bare string) string {
-	switch {
-	case !a.Arguments:
-		return ""
-	case strings.Contains(a.Text, "?"):
-		return "&" + bare
-	}
-	return all
-}
-
 // caddyRewrite writes a rewrite for the requests of a matcher that is written.
 func (w *writer) caddyRewrite(r *proxy.PlanRewrite, m *caddyMatcher) {
-	to, ok := expand(r.To, caddyText, caddyWords(m.captures))
-	if !ok {
+	switch to, ok := expand(r.To, caddyText, caddyWords(m.captures)); {
+	case !ok:
 		w.missing("rewrite", r.Expression+" "+r.To, r.Place, "a variable in it has no equivalent", false)
-		return
+	case strings.Contains(r.To, "?") && r.Arguments:
+		w.missing("rewrite", r.Expression+" "+r.To, r.Place, "arguments cannot be added to those of the request", false)
+	default:
+		w.line(r.Place, "rewrite @%s %s", m.name, quote(caddyURI(to, r.Arguments)))
 	}
-	w.line(r.Place, "rewrite @%s %s", m.name, quote(caddyURI(to, r.Arguments)))
 }
 
 // caddyURI is a URI to rewrite to: Caddy keeps the arguments where it has none.
 func caddyURI(to string, arguments bool) string {
 	to = strings.ReplaceAll(to, "{?query}", "?{query}")
-	switch {
-	case !strings.Contains(to, "?") && arguments:
-		return to
-	case !strings.Contains(to, "?"):
+	if !strings.Contains(to, "?") && !arguments {
 		return to + "?"
-	case arguments:
-		return to + "&{query}"
 	}
 	return to
 }
@@ -274,7 +268,7 @@ func (w *writer) caddyUp(p *proxy.PlanPass, word wording) {
 	for _, f := range p.Fields {
 		switch value, ok := expand(f.Value, caddyText, word); {
 		case isUpgrade(f):
-		case forwarded[strings.ToLower(f.Name)] == f.Value:
+		case f.Value != "" && forwarded[strings.ToLower(f.Name)] == f.Value:
 			w.line(f.Place, "# %s: Caddy sets it by itself, and trusts none that clients send", f.Name)
 		case !ok:
 			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
@@ -310,9 +304,7 @@ func (w *writer) caddyApp(a *proxy.PlanApp, name string, word wording) {
 	w.opening(a.Place, "reverse_proxy %s", strings.Join(to, " "))
 	w.opening(a.Place, "transport fastcgi")
 	w.line(a.Place, "root %s", quote(a.Root))
-	if a.Split {
-		w.line(a.Place, "split .php")
-	}
+	w.line(a.Place, "split .php")
 	if a.Resolve {
 		w.line(a.Place, "resolve_root_symlink")
 	}
@@ -327,40 +319,36 @@ func (w *writer) caddyApp(a *proxy.PlanApp, name string, word wording) {
 	w.closing()
 }
 
-// caddyFiles writes files, an index that may be a script, and what comes in the
-// place of files.
-func (w *writer) caddyFiles(f *proxy.PlanFiles, name string, word wording) {
+// caddyElsewhere writes what is not served from files: an index that is a script,
+// and what answers when there is no file. The fields of answers are not theirs.
+func (w *writer) caddyElsewhere(f *proxy.PlanFiles, name string, word wording) bool {
 	if f.Strip != "" {
 		w.line(f.Place, "uri strip_prefix %s", quote(f.Strip))
 	}
 	w.line(f.Place, "root * %s", quote(f.Root))
-	tries := []string{"{path}"}
-	if f.Tries != nil {
-		tries = nil
-	}
-	for _, t := range f.Tries {
-		text, ok := expand(t, caddyText, word)
-		if !ok {
-			w.missing("try_files", t, f.Place, "a variable in it has no equivalent", false)
-			w.line(f.Place, "respond 503")
-			return
-		}
-		tries = append(tries, quote(text))
-	}
-	if f.Tries == nil || slices.Contains(f.Tries, "$uri/") {
-		w.caddyFolder(f, name)
+	if f.Run != nil && lookedFor(f, "$uri/") {
+		w.caddyIndex(f, name)
 	}
 	last, ok := expand(f.Last, caddyText, word)
+	tries, triable := caddyTries(f, word)
+	if !ok || !triable {
+		w.missing("try_files", strings.Join(append(f.Tries, f.Last), " "), f.Place, "a variable in it has no equivalent", false)
+		w.line(f.Place, "respond 503")
+		return false
+	}
+	if f.Tries != nil {
+		w.caddyNone(f, name, tries)
+	}
 	switch {
-	case !ok:
-		w.missing("try_files", f.Last, f.Place, "a variable in it has no equivalent", false)
 	case f.Else != nil:
-		w.caddyElse(f, name, tries, word)
-	case f.Last == "=404" && f.Tries == nil:
-	case f.Last == "=404":
-		w.line(f.Place, "try_files %s =404", strings.Join(tries, " "))
-	default:
-		w.line(f.Place, "try_files %s %s", strings.Join(tries, " "), quote(caddyURI(last, false)))
+		w.opening(f.Place, "route @%snone", name)
+		if to, ok := expand(f.To, caddyText, word); ok && to != "" {
+			w.line(f.Place, "rewrite * %s", quote(caddyURI(to, false)))
+		}
+		w.caddyBody(f.Else, name+"else", caddyWords(nil))
+		w.closing()
+	case f.Tries != nil && f.Last != "=404":
+		w.line(f.Place, "rewrite @%snone %s", name, quote(caddyURI(last, false)))
 	}
 	if f.Run != nil {
 		m := &caddyMatcher{writer: w, route: f.Run, name: name + "run"}
@@ -370,22 +358,46 @@ func (w *writer) caddyFiles(f *proxy.PlanFiles, name string, word wording) {
 			w.closing()
 		}
 	}
-	w.opening(f.Place, "file_server")
-	w.line(f.Place, "index %s", strings.Join(f.Index, " "))
+	return true
+}
+
+// caddyNone writes the matcher for what is not there. For Caddy's matcher the
+// root is no folder of its own.
+func (w *writer) caddyNone(f *proxy.PlanFiles, name, tries string) {
+	if !lookedFor(f, "$uri/") {
+		w.line(f.Place, "@%snone not file %s", name, tries)
+		return
+	}
+	w.opening(f.Place, "@%snone", name)
+	w.line(f.Place, "not file %s", tries)
+	w.line(f.Place, "not path /")
 	w.closing()
 }
 
-// caddyFolder sends folders without their slash to those with it, and runs an
-// index that is a script.
-func (w *writer) caddyFolder(f *proxy.PlanFiles, name string) {
-	w.opening(f.Place, "@%sfolder", name)
-	w.line(f.Place, "file {path}/")
-	w.line(f.Place, "not path */")
-	w.closing()
-	w.line(f.Place, "redir @%sfolder {orig_path}/{?query} 301", name)
-	if f.Run == nil {
-		return
+// lookedFor reports whether a word is among those of try_files; without it $uri/
+// is, too.
+func lookedFor(f *proxy.PlanFiles, word string) bool {
+	return f.Tries == nil || slices.Contains(f.Tries, word)
+}
+
+// caddyTries gives what is looked for.
+func caddyTries(f *proxy.PlanFiles, word wording) (string, bool) {
+	var tries []string
+	for _, t := range f.Tries {
+		text, ok := expand(t, caddyText, word)
+		if !ok {
+			return "", false
+		}
+		tries = append(tries, quote(text))
 	}
+	if tries == nil {
+		return "{path} {path}/", true
+	}
+	return strings.Join(tries, " "), true
+}
+
+// caddyIndex runs an index that is a script.
+func (w *writer) caddyIndex(f *proxy.PlanFiles, name string) {
 	var names []string
 	for _, n := range f.Index {
 		names = append(names, quote("{path}"+n))
@@ -397,17 +409,29 @@ func (w *writer) caddyFolder(f *proxy.PlanFiles, name string) {
 	w.line(f.Place, "rewrite @%sindex {file_match.relative}", name)
 }
 
-// caddyElse writes what answers when there is no file.
-func (w *writer) caddyElse(f *proxy.PlanFiles, name string, tries []string, word wording) {
-	w.line(f.Place, "@%snone not file %s", name, strings.Join(tries, " "))
-	w.opening(f.Place, "route @%snone", name)
-	if f.To != "" {
-		to, ok := expand(f.To, caddyText, word)
-		if !ok {
-			w.missing("try_files", f.To, f.Place, "a variable in it has no equivalent", false)
-		}
-		w.line(f.Place, "rewrite * %s", quote(caddyURI(to, false)))
+// caddyFiles writes files.
+func (w *writer) caddyFiles(r *proxy.PlanRoute, name string) {
+	f := r.Files
+	if lookedFor(f, "$uri/") { // folders have a slash behind them
+		w.opening(f.Place, "@%sfolder", name)
+		w.line(f.Place, "file {path}/")
+		w.line(f.Place, "not path */")
+		w.closing()
+		w.line(f.Place, "redir @%sfolder {orig_path}/{?query} 301", name)
 	}
-	w.caddyBody(f.Else, name+"else", caddyWords(nil))
+	tries, _ := caddyTries(f, caddyWords(nil))
+	others := slices.ContainsFunc(f.Tries, func(t string) bool { return t != "$uri" && t != "$uri/" })
+	always := slices.ContainsFunc(r.Fields, func(f proxy.PlanField) bool { return f.Always })
+	if f.Last == "=404" && (f.Tries != nil || always) { // a plain answer, so that it has the fields, too
+		if f.Tries == nil {
+			w.caddyNone(f, name, tries)
+		}
+		w.line(f.Place, "respond @%snone 404", name)
+	}
+	if others {
+		w.line(f.Place, "try_files %s", tries)
+	}
+	w.opening(f.Place, "file_server")
+	w.line(f.Place, "index %s", strings.Join(f.Index, " "))
 	w.closing()
 }

@@ -207,6 +207,12 @@ func lost(r *proxy.PlanRoute) string {
 	return "location"
 }
 
+// statement names the directive that a route stands for.
+func statement(r *proxy.PlanRoute) string {
+	name, _, _ := strings.Cut(r.Text, " ")
+	return name
+}
+
 // hasContent reports whether something answers a request that got through.
 func hasContent(r *proxy.PlanRoute) bool {
 	return r.Answer != nil || r.Pass != nil || r.App != nil || r.Files != nil

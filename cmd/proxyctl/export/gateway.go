@@ -199,7 +199,7 @@ func (w *writer) gatewayRule(r *proxy.PlanRoute, name string) {
 		w.missing(lost(r), r.Text, r.Place, "which rule comes first is left to the controller where expressions are used", lost(r) != "location")
 		return
 	case r.Kind == proxy.Nameless && (r.When != nil || r.Answer == nil):
-		w.missing(strings.SplitN(r.Text, " ", 2)[0], r.Text, r.Place, "longer paths would come before it", lost(r) != "location")
+		w.missing(statement(r), r.Text, r.Place, "longer paths would come before it", lost(r) != "location")
 		return
 	case path != "/" && path == r.Name:
 		w.missing("location", r.Text, r.Place, "it takes "+path+"x as well, where a PathPrefix ends at a slash: let it end in one", false)
@@ -267,7 +267,7 @@ func (w *writer) gatewayMatches(r *proxy.PlanRoute) ([]byte, bool) {
 			out.line(c.Place, "      - name: %s", strings.ReplaceAll(field, "_", "-"))
 			out.line("", "        value: %s", yamlQuote(c.Value))
 		default:
-			w.missing("if", r.Text, c.Place, "rules know methods and fields that are equal to something", lost(r) != "location")
+			w.missing(statement(r), r.Text, c.Place, "rules know methods and fields that are equal to something", lost(r) != "location")
 			return nil, false
 		}
 	}

@@ -41,17 +41,15 @@ func (w *writer) haproxy(p *proxy.Plan) {
 	w.haproxyUsers(p)
 	w.unsaid = append(w.unsaid, body.unsaid...)
 	for line := range strings.Lines(body.String()) {
-		if name, ok := strings.CutPrefix(line, "\thttp-request set-var("); ok { // what nobody asks for is left out
-			if name, _, _ = strings.Cut(name, ")"); name == "txn.uri" && !strings.Contains(body.String(), "var(txn.uri)]") {
-				continue
-			}
+		m := helper.FindStringSubmatch(line)
+		if m == nil || strings.Contains(body.String(), "[var("+m[1]+")]") { // what nobody asks for is left out
+			w.WriteString(line)
 		}
-		if strings.HasPrefix(line, "\thttp-request set-var-fmt(txn.args)") && !strings.Contains(body.String(), "var(txn.args)]") {
-			continue
-		}
-		w.WriteString(line)
 	}
 }
+
+// helper is a line that sets a variable for others.
+var helper = regexp.MustCompile(`^\thttp-request set-var(?:-fmt)?\((txn\.(?:uri|args|more))\)`)
 
 // haproxyUsers writes the password files, each once.
 func (w *writer) haproxyUsers(p *proxy.Plan) {
@@ -116,6 +114,7 @@ func (w *writer) haproxyFrontend(d *door) {
 	w.line("", "http-request set-var(txn.host) req.hdr(host),field(1,:),lower")
 	w.line("", "%s", haPath)
 	w.line("", `http-request set-var-fmt(txn.args) "?%%[query]" if { query -m found }`)
+	w.line("", `http-request set-var-fmt(txn.more) "&%%[query]" if { query -m found }`)
 	for _, n := range d.inOrder() {
 		match := "-m str " + haQuote(n.name)
 		if strings.ContainsAny(n.name, "*~") {
@@ -198,13 +197,17 @@ func (w *writer) haproxyCondition(s *proxy.PlanServer, r *proxy.PlanRoute) (stri
 			op, not = rest, "!"
 		}
 		if !ok || op == "=" && strings.Contains(c.Value, "$") {
-			w.missing("if", r.Text, c.Place, "a variable in it has no equivalent", lost(r) != "location")
+			w.missing(statement(r), r.Text, c.Place, "a variable in it has no equivalent", lost(r) != "location")
 			return "", false
 		}
 		switch op {
 		case "":
 			condition += fmt.Sprintf(" { %s,length gt 0 } !{ %s -m str 0 }", fetch, fetch)
 		case "=":
+			if c.Value == "" { // an empty word cannot be written
+				condition += fmt.Sprintf(" %s{ %s,length gt 0 }", map[string]string{"": "!", "!": ""}[not], fetch)
+				continue
+			}
 			condition += fmt.Sprintf(" %s{ %s -m str %s }", not, fetch, haQuote(c.Value))
 		case "~":
 			condition += fmt.Sprintf(" %s{ %s -m reg %s }", not, fetch, haQuote(c.Value))
@@ -289,7 +292,11 @@ func (w *writer) haproxyAnswer(r *proxy.PlanRoute, when string, word wording) {
 	case a.Status == 444:
 		w.line(a.Place, "http-request reject if %s", when)
 	case a.Redirect:
-		text += argumentsBehind(a, "%[var(txn.args)]", "%[query]")
+		if a.Arguments && strings.Contains(a.Text, "?") {
+			text += "%[var(txn.more)]"
+		} else if a.Arguments {
+			text += "%[var(txn.args)]"
+		}
 		w.line(a.Place, "http-request redirect location %s code %d if %s", haQuote(text), a.Status, when)
 	case text == "":
 		w.line(a.Place, "http-request return status %d if %s", a.Status, when)
@@ -420,8 +427,13 @@ func (w *writer) haproxyApp(r *proxy.PlanRoute, name string) {
 	if a.Split {
 		w.line(a.Place, "path-info %s", haQuote(`^(/.+\.php)(/.*)?$`))
 	}
+	for _, f := range a.Usual { // those that HAProxy does not tell by itself
+		if said := map[string]string{"DOCUMENT_URI": "%[var(txn.path)]", "REQUEST_SCHEME": "%[ssl_fc,iif(https,http)]", "SERVER_ADDR": "%[dst]"}[f.Name]; said != "" {
+			w.line(f.Place, "set-param %s %s", f.Name, haQuote(said))
+		}
+	}
 	for _, f := range a.Params {
-		if value, ok := expand(f.Value, haText, haWords(nil, r)); ok {
+		if value, ok := expand(f.Value, haText, haWords(nil, r)); ok && value != "" {
 			w.line(f.Place, "set-param %s %s", haQuote(f.Name), haQuote(value))
 		} else {
 			w.missing("fastcgi_param", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
@@ -458,26 +470,47 @@ func haWords(s *proxy.PlanServer, r *proxy.PlanRoute) func(string) (string, bool
 		if argument, ok := strings.CutPrefix(name, "arg_"); ok && argument != "" {
 			return "%[url_param(" + argument + ")]", true
 		}
-		for _, c := range slices.Backward(r.When) { // the last expression counts
-			if group := groupOf(c.Value, name); group > 0 && (c.Op == "~" || c.Op == "~*") && known[c.Variable] != "" {
-				fetch := strings.TrimSuffix(strings.TrimPrefix(known[c.Variable], "%["), "]")
-				return captured(fetch, c.Value, group)
-			}
-		}
-		if r.Kind == proxy.RegexLocation {
-			if group := groupOf(r.Name, name); group > 0 {
-				return captured("var(txn.path)", pathPattern(r), group)
-			}
-		}
-		if s != nil {
-			for _, n := range s.Names {
-				if group := groupOf(n, name); strings.HasPrefix(n, "~") && group > 0 {
-					return captured("var(txn.host)", hostPattern(n), group)
-				}
+		_, err := strconv.Atoi(name)
+		for _, e := range haExpressions(s, r, known) {
+			if group := groupOf(e.pattern, name); group > 0 {
+				return captured(e.name, e.pattern, group)
+			} else if err == nil {
+				return "", false // the last expression counts
 			}
 		}
 		return "", false
 	}
+}
+
+// haExpressions lists the expressions that a request of a route has matched, with
+// the samples that they were asked about, the last one first.
+func haExpressions(s *proxy.PlanServer, r *proxy.PlanRoute, known map[string]string) []matched {
+	var outer, own []matched
+	for _, c := range slices.Backward(r.When) {
+		if fetch := known[c.Variable]; fetch != "" && (c.Op == "~" || c.Op == "~*") {
+			m := matched{strings.TrimSuffix(strings.TrimPrefix(fetch, "%["), "]"), c.Value}
+			if c.Op == "~*" {
+				m.pattern = "(?i)" + m.pattern
+			}
+			if c.Outer {
+				outer = append(outer, m)
+			} else {
+				own = append(own, m)
+			}
+		}
+	}
+	if r.Kind == proxy.RegexLocation {
+		own = append(own, matched{"var(txn.path)", pathPattern(r)})
+	}
+	own = append(own, outer...)
+	if s != nil {
+		for _, n := range s.Names {
+			if strings.HasPrefix(n, "~") {
+				own = append(own, matched{"var(txn.host)", hostPattern(n)})
+			}
+		}
+	}
+	return own
 }
 
 // captured is an expression for a group of a pattern where it first matches.

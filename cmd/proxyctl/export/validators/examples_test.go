@@ -128,13 +128,15 @@ func judge(t *testing.T, api gatewayAPI, s *site, asks []string, caddy, haproxy,
 			for _, m := range regexp.MustCompile(`# cat (\S+) (\S+) > (\S+)`).FindAllStringSubmatch(text, -1) {
 				run(t, "sh", "-c", "cat "+m[1]+" "+m[2]+" > "+m[3])
 			}
-			run(t, program, "-c", "-f", file)
+			if out, err := exec.Command(program, "-c", "-f", file).CombinedOutput(); err != nil {
+				t.Fatalf("haproxy -c: %v\n%s%s", err, out, text)
+			}
 			runUntilEnd(t, port, program, "-db", "-f", file)
 		})
 	})
 	t.Run("gateway-api", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "nginx.conf")
-		if err := os.WriteFile(path, []byte(s.original), 0o600); err != nil {
+		path, _ := s.file(t)
+		if err := os.WriteFile(path, []byte(s.original), 0o600); err != nil { // with its ports and addresses
 			t.Fatal(err)
 		}
 		text, done := exported(t, "gateway-api", path, gateway)

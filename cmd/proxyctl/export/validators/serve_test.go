@@ -3,6 +3,7 @@ package validators
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -31,7 +32,8 @@ import (
 type site struct {
 	original string
 	text     string
-	folder   string // in it lie the files of the site
+	folder   string            // in it lie the files of the site
+	files    map[string]string // more of them
 	words    map[string]string
 }
 
@@ -73,6 +75,14 @@ func (s *site) file(t *testing.T) (path string, ports map[string]string) {
 	dir := t.TempDir()
 	if s.folder != "" {
 		if err := os.CopyFS(dir, os.DirFS(s.folder)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range s.files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,6 +163,10 @@ func showRequest(w http.ResponseWriter, r *http.Request) {
 	}
 	slices.Sort(lines)
 	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("X-B", "of the application")
+	if to := r.URL.Query().Get("location"); to != "" {
+		w.Header().Set("Location", strings.ReplaceAll(to, "SELF", r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()))
+	}
 	if status, err := strconv.Atoi(r.URL.Query().Get("status")); err == nil {
 		w.WriteHeader(status)
 	}
@@ -343,6 +357,12 @@ func essence(host string, answer *http.Response, body string) string {
 		if kind == "text/css" { // of files, every server has its own table
 			kind = "text/plain"
 		}
+		if answer.Header.Get("Content-Encoding") == "gzip" {
+			if r, err := gzip.NewReader(strings.NewReader(body)); err == nil {
+				plain, _ := io.ReadAll(r)
+				body = string(plain)
+			}
+		}
 		fmt.Fprintf(&b, "%s\n\n%s", kind, body)
 	}
 	return b.String()
@@ -353,7 +373,7 @@ func essence(host string, answer *http.Response, body string) string {
 func withoutAdditions(want, got string) string {
 	var b strings.Builder
 	for line := range strings.Lines(got) {
-		added := strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "Via: ")
+		added := strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "Via: ") || line == "Cache-Control: no-cache\n"
 		if name, _, _ := strings.Cut(line, ":"); added && !strings.Contains(want, name+":") {
 			continue
 		}
