@@ -62,6 +62,7 @@ type Conn struct {
 	leaving    bool  // GOAWAY was sent
 	dead       bool  // nothing can be sent any more
 	lent       bool  // the reader serves its own request; nobody reads
+	loans      uint  // how often it has been
 	headUntil  int64 // when the head that is being read must be complete; 0: there is none
 	idleUntil  int64 // when the connection ends unless a stream begins; 0: never
 	began      int64
@@ -170,12 +171,13 @@ func (c *Conn) takeOwn() bool {
 	c.ready[0] = nil
 	c.ready = c.ready[:0]
 	c.lent = true
+	c.loans++
 	return true
 }
 
 // serveOwn answers the reader's own request. False: another goroutine reads on.
 func (c *Conn) serveOwn() bool {
-	s := c.own
+	s, loan := c.own, c.loans
 	c.own = nil
 	if c.relief == nil {
 		c.relief = time.AfterFunc(patience, c.relieve)
@@ -185,12 +187,12 @@ func (c *Conn) serveOwn() bool {
 	s.serve()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	mine := c.lent
-	c.lent = false
-	if mine {
-		c.relief.Stop()
+	if !c.lent || c.loans != loan { // another reads, or serves a request of its own already
+		return false
 	}
-	return mine
+	c.lent = false
+	c.relief.Stop()
+	return true
 }
 
 // relieve is readOn for those who do not hold c.mu.

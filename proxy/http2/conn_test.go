@@ -835,3 +835,30 @@ func TestTurns(t *testing.T) {
 		t.Errorf("the streams ended in the order %v", order)
 	}
 }
+
+// TestLoans: a reader whose own request took long does not read on when the one
+// who reads instead serves a request of its own.
+func TestLoans(t *testing.T) {
+	t.Parallel()
+	sweeper := sock.NewSweeper()
+	defer sweeper.Stop()
+	nc := sock.New(&script{in: bytes.NewReader(nil), piece: 1}, sweeper)
+	var c *Conn
+	c = NewConn(nc, nc, testConfig(), func(s *Stream) {
+		_ = s.WriteHead(AppendStatus(nil, 200), true)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.lent = true
+		c.loans++
+	}, nil)
+	c.mu.Lock()
+	c.own = newStream(c, 1)
+	c.streams[1], c.lent, c.loans = c.own, true, 1
+	c.mu.Unlock()
+	if c.serveOwn() {
+		t.Error("two read")
+	}
+	c.mu.Lock()
+	c.lent = false // whatever the timer does now
+	c.mu.Unlock()
+}
