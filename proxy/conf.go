@@ -26,6 +26,7 @@ type Conf struct {
 	SCGI      lent[cgiConf]
 	Memcached lent[memcachedConf]
 	Tunnel    lent[upstreamConf]
+	GRPC      lent[grpcConf]
 
 	Referer     refererConf
 	SecureLink  secureLinkConf

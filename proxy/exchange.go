@@ -96,6 +96,10 @@ type stream interface {
 	buffered() ([]byte, bool)
 	// readBody reads decoded body bytes; io.EOF at its end.
 	readBody(p []byte) (int, error)
+	// splitBody says that another goroutine calls readBody from now on, stopBody
+	// that nobody wants the rest of the body: readBody fails.
+	splitBody()
+	stopBody()
 	// sendContinue asks a client that waits for it to send the body.
 	sendContinue() error
 	// withholdContinue has sendContinue and readBody send nothing: what is left

@@ -219,7 +219,7 @@ func logSpecial(name string) func([]byte, *Exchange, *logMoment) []byte {
 
 // requestLength is how long the request was: head and what was read of its body.
 func (x *Exchange) requestLength() int64 {
-	if s, ok := x.stream.(*http1Stream); ok && x.Req.Chunked && x.bodyRead && !x.body.discarded {
+	if s, ok := x.stream.(*http1Stream); ok && x.Req.Chunked && x.bodyRead && !x.body.discarded && x.upstream.sender == nil {
 		return s.conn.RequestLength() // the framing of chunks counts
 	}
 	return int64(x.Req.HeadSize) + x.reqLength

@@ -235,7 +235,9 @@ func (x *Exchange) bodyFailed(err error) Code {
 		x.Logf(logError, "client sent invalid chunked body")
 		return 400
 	}
-	x.Out.Status = 400
+	if !x.headSent {
+		x.Out.Status = 400
+	}
 	return Abort
 }
 

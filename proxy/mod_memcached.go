@@ -35,7 +35,7 @@ func memcachedModule() Module {
 		),
 		Init: func(c *Conf) {
 			u := upstreamDefaults(wireMemcached)
-			u.buffering, u.passBody, u.intercept404 = false, false, true
+			u.buffering, u.unbuffered, u.passBody, u.intercept404 = false, true, false, true
 			c.Memcached = lent[memcachedConf]{conf: &memcachedConf{upstreamConf: u}}
 		},
 		Finish: func(l *Level) error {

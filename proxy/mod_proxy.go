@@ -16,7 +16,7 @@ type proxyConf struct {
 	upstreamConf
 
 	method      *Value
-	setHeaders  List[proxyHeader]
+	setHeaders  List[passField]
 	body        *Value
 	http10      bool
 	redirects   rewriteRules
@@ -28,12 +28,6 @@ type proxyConf struct {
 	hashMax     int
 	hashBucket  int
 	httpVersion int
-}
-
-// proxyHeader is one proxy_set_header.
-type proxyHeader struct {
-	name  string
-	value *Value
 }
 
 func proxyModule() Module {
@@ -57,7 +51,7 @@ func proxyCommands() []Command {
 	return append(rows,
 		Flag(Command{Name: "proxy_cache_convert_head", In: in, Default: "on", Doc: "Asks servers with GET for the cache when a client asks with HEAD."}, func(c *Conf) *bool { return &c.Proxy.cache.convertHead }),
 		Command{Name: "proxy_pass", In: InLocation | InLocationIf | InLimitExcept, Args: "1", Syntax: "URL", Differs: "the field Proxy and fields that Connection names are not passed on; spaces and line ends in a URI that variables make are escaped; answers without a status line are refused; GET and HEAD requests that follow each other closely share connections to a server that is named by its address and says keep-alive", Doc: "Passes requests to another server.", Set: setPass(proxyUpstream, serveProxy, (*Level).proxyTarget)},
-		Command{Name: "proxy_set_header", In: in, Args: "2", Repeat: true, Syntax: "field value", Default: "Host $proxy_host", Differs: "line ends in what a variable holds become spaces", DiffersIn: hasDecoded, Doc: "Sets a field of the request that is passed on.", Set: setProxyHeader},
+		Command{Name: "proxy_set_header", In: in, Args: "2", Repeat: true, Syntax: "field value", Default: "Host $proxy_host", Differs: "line ends in what a variable holds become spaces", DiffersIn: hasDecoded, Doc: "Sets a field of the request that is passed on.", Set: setPassField(func(c *Conf) *List[passField] { return &c.Proxy.setHeaders })},
 		Command{Name: "proxy_redirect", In: in, Args: "1,2", Repeat: true, Syntax: "default | off | redirect replacement", Default: "default", Doc: "Changes Location and Refresh of answers.", Set: setProxyRedirect},
 		Command{Name: "proxy_cookie_domain", In: in, Args: "1,2", Repeat: true, Syntax: "off | domain replacement", Default: "off", Doc: "Changes the domain of cookies.", Set: setCookieDomain},
 		Command{Name: "proxy_cookie_path", In: in, Args: "1,2", Repeat: true, Syntax: "off | path replacement", Default: "off", Doc: "Changes the path of cookies.", Set: setCookiePath},
@@ -130,15 +124,6 @@ func (v *passVars) set(u *upstreamURL, defaultPort uint16) {
 	}
 }
 
-func setProxyHeader(l *Level, d *parser.Directive) error {
-	v, err := l.value(d.Args[1].Value)
-	if err != nil {
-		return err
-	}
-	l.Conf.Proxy.setHeaders.Add(l, proxyHeader{d.Args[0].Value, v})
-	return nil
-}
-
 // finishProxy derives what depends on several directives
 // (ngx_http_proxy_merge_loc_conf).
 func finishProxy(l *Level) error {
@@ -155,18 +140,18 @@ func finishProxy(l *Level) error {
 	}
 	c.finishTLS(l, "proxy")
 	if c.target != nil {
-		c.head = l.proxyHead(nil)
+		c.head = c.compileHead(nil)
 	}
 	if c.target != nil && c.cache.on() {
-		var conditions []proxyHeader
+		var conditions []passField
 		for _, field := range cacheConditions() {
 			v, err := l.value(field[1])
 			if err != nil {
 				return err
 			}
-			conditions = append(conditions, proxyHeader{field[0], v})
+			conditions = append(conditions, passField{field[0], v})
 		}
-		c.cacheHead = l.proxyHead(conditions)
+		c.cacheHead = c.compileHead(conditions)
 	}
 	return nil
 }

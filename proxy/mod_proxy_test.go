@@ -84,6 +84,8 @@ func (s *testStream) withholdContinue()                                {}
 func (s *testStream) writeInterim(*Exchange, int, []http1.Field) error { return nil }
 func (s *testStream) flush() error                                     { return nil }
 func (s *testStream) hijack() (rawConn, []byte, error)                 { return s.conn, nil, nil }
+func (s *testStream) splitBody()                                       {}
+func (s *testStream) stopBody()                                        {}
 func (s *testStream) unwatch()                                         {}
 func (s *testStream) setTimeouts(*http1.Timeouts)                      {}
 func (s *testStream) watch(gone func()) {

@@ -75,6 +75,7 @@ func modules() []Module {
 		scgiModule(),
 		memcachedModule(),
 		tunnelModule(),
+		grpcModule(),
 		stubStatusModule(),
 		emptyGifModule(),
 		randomIndexModule(),

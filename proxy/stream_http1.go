@@ -66,6 +66,8 @@ func (s *http1Stream) sent() (all, head int64) {
 
 func (s *http1Stream) buffered() ([]byte, bool)       { return s.conn.Buffered() }
 func (s *http1Stream) readBody(p []byte) (int, error) { return s.conn.ReadBody(p) }
+func (s *http1Stream) splitBody()                     { s.conn.Split() }
+func (s *http1Stream) stopBody()                      { s.conn.StopBody() }
 func (s *http1Stream) sendContinue() error            { return s.conn.Continue() }
 func (s *http1Stream) withholdContinue()              { s.conn.WithholdContinue() }
 func (s *http1Stream) watch(gone func())              { s.conn.Watch(gone) }

@@ -118,6 +118,8 @@ func (c *client) detectHTTP2(nc *sock.Conn, read []byte) (all []byte, two, ok bo
 
 func (s *http2Stream) buffered() ([]byte, bool)       { return s.st.Buffered() }
 func (s *http2Stream) readBody(p []byte) (int, error) { return s.st.ReadBody(p) }
+func (s *http2Stream) splitBody()                     {}
+func (s *http2Stream) stopBody()                      { s.st.Discard() }
 func (s *http2Stream) watch(gone func())              { s.st.Watch(gone) }
 func (s *http2Stream) unwatch()                       { s.st.Unwatch() }
 func (s *http2Stream) flush() error                   { return s.st.Flush() }

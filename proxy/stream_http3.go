@@ -44,6 +44,8 @@ func (c *client) serveHTTP3Stream(st *http3.Stream) {
 
 func (s *http3Stream) buffered() ([]byte, bool)       { return s.st.Buffered() }
 func (s *http3Stream) readBody(p []byte) (int, error) { return s.st.ReadBody(p) }
+func (s *http3Stream) splitBody()                     {}
+func (s *http3Stream) stopBody()                      { s.st.Discard() }
 func (s *http3Stream) watch(gone func())              { s.st.Watch(gone) }
 func (s *http3Stream) unwatch()                       { s.st.Unwatch() }
 func (s *http3Stream) flush() error                   { return s.st.Flush() }

@@ -267,6 +267,8 @@ func (x *Exchange) sendInstead() Code {
 
 func (s *subStream) buffered() ([]byte, bool)                         { return nil, true }
 func (s *subStream) readBody([]byte) (int, error)                     { return 0, io.EOF }
+func (s *subStream) splitBody()                                       {}
+func (s *subStream) stopBody()                                        {}
 func (s *subStream) sendContinue() error                              { return nil }
 func (s *subStream) withholdContinue()                                {}
 func (s *subStream) writeInterim(*Exchange, int, []http1.Field) error { return nil }

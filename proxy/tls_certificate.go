@@ -253,6 +253,8 @@ func (noStream) writeBody(*Exchange, []byte, bool) error          { return errNo
 func (noStream) flush() error                                     { return errNoStream }
 func (noStream) hijack() (rawConn, []byte, error)                 { return nil, nil, errNoStream }
 func (noStream) watch(func())                                     {}
+func (noStream) splitBody()                                       {}
+func (noStream) stopBody()                                        {}
 func (noStream) unwatch()                                         {}
 func (noStream) setTimeouts(*http1.Timeouts)                      {}
 

@@ -91,7 +91,6 @@ func missingReason(name, module string) string {
 	what := map[string]string{
 		"ngx_http_dav_module":          "WebDAV",
 		"ngx_http_geoip_module":        "GeoIP",
-		"ngx_http_grpc_module":         "gRPC",
 		"ngx_stream_geoip_module":      "GeoIP",
 		"ngx_http_image_filter_module": "image conversion",
 		"ngx_http_perl_module":         "embedded Perl",

@@ -112,7 +112,7 @@ func (x *Exchange) readFields(in []http1.Field) {
 				x.limitRate, x.limitRateSet = n, true
 			}
 		case fieldAccelBuffering:
-			if u.conf.ignore&ignoreBuffering == 0 {
+			if u.conf.ignore&ignoreBuffering == 0 && !u.conf.unbuffered {
 				a.buffering = equalFold(f.Value, "yes") || a.buffering && !equalFold(f.Value, "no")
 			}
 		default:

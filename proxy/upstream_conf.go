@@ -34,6 +34,7 @@ type upstreamConf struct {
 	intercept404                             bool // answered with a page of this server
 	forceRanges, socketKeepalive             bool
 	keepConn                                 bool // ask applications to keep connections open
+	unbuffered                               bool // whatever servers say
 	rcvbuf, sndbuf, sendLowat                int64
 	ignore                                   uint32
 	hide, pass                               List[string]
@@ -229,7 +230,9 @@ func (u *upstreamConf) finish(l *Level, prefix string, hidden []string) error {
 	if u.tempPath.path == "" {
 		u.tempPath = tempPath{path: l.c.opts.tempPath(prefix), levels: []int{1, 2}}
 	}
-	l.c.table.temps[u.tempPath.path] = true
+	if !u.unbuffered {
+		l.c.table.temps[u.tempPath.path] = true
+	}
 	u.cache.finish()
 	u.prefix = prefix
 	u.hidden = hiddenFields(hidden, u.hide.Items, u.pass.Items)

@@ -37,10 +37,12 @@ func newClientWatch() *clientWatch {
 	return w
 }
 
-// watchClient begins to look whether the client goes away.
+// watchClient begins to look whether the client goes away. Over HTTP/1.1 that can
+// only be seen when its body has been read.
 func (x *Exchange) watchClient() {
 	u := &x.upstream
-	if _, one := x.stream.(*http1Stream); !one {
+	_, one := x.stream.(*http1Stream)
+	if !one {
 		u.watch = newClientWatch() // several exchanges share the connection
 	} else {
 		if x.client.watch == nil {
@@ -49,7 +51,16 @@ func (x *Exchange) watchClient() {
 		u.watch = x.client.watch
 	}
 	u.watching = true
-	x.stream.watch(u.watch.call)
+	if !one || !u.streaming {
+		x.stream.watch(u.watch.call)
+	}
+}
+
+// watchAfterBody goes on with what watchClient could not begin.
+func (s *upstreamScratch) watchAfterBody(x *Exchange) {
+	if _, one := x.stream.(*http1Stream); one && s.watching {
+		x.stream.watch(s.watch.call)
+	}
 }
 
 func (x *Exchange) unwatchClient() {
@@ -82,6 +93,7 @@ func (s *upstreamScratch) use(conn *upstreamConn) bool {
 
 // take ends the use of the connection.
 func (s *upstreamScratch) take() *upstreamConn {
+	s.finishBody()
 	conn := s.conn
 	s.use(nil)
 	return conn
@@ -257,6 +269,14 @@ func (x *Exchange) passAnswer() Code {
 	}
 	held, total := int64(0), int64(0)
 	for {
+		// nginx passes the head and full buffers on while it waits for more
+		if u.conn.Waits() && (!u.answer.buffering || held >= u.conf.buffers.Size) {
+			held = 0
+			if x.Flush() != nil {
+				x.fail()
+				return Abort
+			}
+		}
 		p, err := u.conn.Next()
 		if err != nil && !errors.Is(err, io.EOF) {
 			return x.bodyBroken(err)
@@ -276,15 +296,7 @@ func (x *Exchange) passAnswer() Code {
 		if u.answer.buffering && total > spoolFrom {
 			return x.spoolAnswer(rate)
 		}
-		// nginx passes full buffers on while it waits for more
 		held += int64(len(p))
-		if u.conn.Waits() && (!u.answer.buffering || held >= u.conf.buffers.Size) {
-			held = 0
-			if x.Flush() != nil {
-				x.fail()
-				return Abort
-			}
-		}
 	}
 }
 
@@ -310,8 +322,11 @@ func (x *Exchange) bodyBroken(err error) Code {
 	if x.upstream.answer.buffering {
 		call = "readv()"
 	}
+	err = x.blame(err)
 	var refused *http1.ParseError
-	if errors.As(err, &refused) {
+	if faultCode(err) != 0 {
+		return Abort // which has been logged
+	} else if errors.As(err, &refused) {
 		x.logUpstream(logError, "%s", refused.Reason)
 	} else if errors.Is(err, http1.ErrChunk) || errors.Is(err, http1.ErrTrailers) {
 		x.logUpstream(logError, "upstream sent invalid chunked response")

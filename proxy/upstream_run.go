@@ -48,9 +48,11 @@ type upstreamScratch struct {
 	chunked          bool  // in chunks
 	bodyLength       int64 // as announced; -1: not at all
 	setBody          []byte
-	passBody         bool      // that of the client follows the head
-	frame            bodyFrame // around the pieces of the body; nil for none
-	sent             bool      // some of it has been sent
+	passBody         bool        // that of the client follows the head
+	frame            bodyFrame   // around the pieces of the body; nil for none
+	sender           *bodySender // sends it while the answer comes; else nil
+	bodyFault        *bodySender // that has ended
+	sent             bool        // some of it has been sent
 	sentAll          bool
 
 	// the answer
@@ -101,6 +103,7 @@ func (s *upstreamScratch) begin(c *upstreamConf) {
 	s.begun, s.conf, s.name = true, c, ""
 	s.block, s.group, s.peer, s.conn, s.tls = nil, nil, nil, nil, nil
 	s.sent, s.sentAll, s.streaming, s.fresh, s.reusable, s.personal = false, false, false, false, false, false
+	s.bodyFault = nil
 	s.setBody, s.passBody, s.frame, s.rewriter, s.stderr = nil, c.passBody, nil, nil, nil
 	s.chunked, s.bodyLength, s.isHead = false, -1, false
 	s.answer = upstreamAnswer{}
@@ -184,7 +187,7 @@ func (x *Exchange) askServers() Code {
 		u.attempt.Prefer(s.prefer(x))
 	}
 	u.attempt.Limit(c.nextTries)
-	if !c.ignoreClientAbort && !u.streaming && !u.cacheable() {
+	if !c.ignoreClientAbort && !u.cacheable() {
 		x.watchClient()
 		defer x.unwatchClient()
 	}
@@ -265,6 +268,10 @@ func (x *Exchange) exchangeHead() verdict {
 		if err == nil {
 			u.conn.answered()
 			return verdict{}
+		}
+		err = x.blame(err)
+		if code := faultCode(err); code != 0 {
+			return verdict{code: code}
 		}
 		if u.conn.stale(err) && !u.streaming && (x.idempotent() || errors.Is(err, http2.ErrUnprocessed)) && !u.gone() {
 			u.drop()

@@ -63,9 +63,11 @@ func (x *Exchange) sendRequest() (last []byte, err error) {
 	return head, err
 }
 
-// sendFrames sends the request over HTTP/2.
+// sendFrames sends the request over HTTP/2: what there is room for now, and the
+// rest by a goroutine of its own.
 func (x *Exchange) sendFrames() error {
 	u := &x.upstream
+	u.bodyFault = nil
 	body := u.head[u.headEnd:]
 	file := false
 	if u.passBody {
@@ -79,15 +81,17 @@ func (x *Exchange) sendFrames() error {
 	err := u.conn.http2.SendHead(u.head[:u.headEnd], scheme, end)
 	switch {
 	case err != nil || end:
-	case u.streaming:
-		return x.sendStream(nil)
-	case file:
-		err = x.sendFileBody()
+	case u.streaming || file:
+		if err = u.conn.http2.Flush(); err == nil {
+			x.sendBehind(nil)
+			return nil
+		}
 	default:
-		err = u.conn.http2.SendLast(body)
-	}
-	if err == nil {
-		err = u.conn.Finish()
+		var n int
+		if n, err = u.conn.http2.SendNow(body, true); err == nil && n < len(body) {
+			x.sendBehind(body[n:])
+			return nil
+		}
 	}
 	u.sentAll = err == nil
 	return err
@@ -126,6 +130,29 @@ func (x *Exchange) sendFramed() (last []byte, err error) {
 
 // sendFileBody sends a body that did not fit in memory.
 func (x *Exchange) sendFileBody() error {
+	err := x.passFile()
+	if isFileError(err) {
+		return x.fileFailed(err)
+	}
+	return err
+}
+
+// bodyFileError is why a body cannot be read from its file.
+type bodyFileError struct{ error }
+
+func isFileError(err error) bool {
+	var e bodyFileError
+	return errors.As(err, &e)
+}
+
+// fileFailed logs a bodyFileError.
+func (x *Exchange) fileFailed(err error) error {
+	x.Logf(logCrit, "%s", err)
+	return &clientError{500}
+}
+
+// passFile is sendFileBody without a word.
+func (x *Exchange) passFile() error {
 	u := &x.upstream
 	pooled := pieces.Get().(*[]byte)
 	defer pieces.Put(pooled)
@@ -134,8 +161,7 @@ func (x *Exchange) sendFileBody() error {
 		room := buf[frameRoom : len(buf)-frameRoom]
 		n, err := x.body.file.ReadAt(room[:min(int64(len(room)), x.body.size-offset)], offset)
 		if n == 0 {
-			x.Logf(logCrit, "%s", SystemError("pread()", x.body.path, err))
-			return &clientError{500}
+			return bodyFileError{SystemError("pread()", x.body.path, err)}
 		}
 		piece := room[:n]
 		offset += int64(n)
@@ -180,6 +206,7 @@ func (x *Exchange) sendStream(head []byte) error {
 		out = buf[:0]
 		if last {
 			u.sentAll = true
+			u.watchAfterBody(x)
 			return u.conn.Finish()
 		}
 		if u.conn.Answered() {
@@ -191,8 +218,13 @@ func (x *Exchange) sendStream(head []byte) error {
 
 // bodyAtHand says whether some of the body has arrived.
 func (x *Exchange) bodyAtHand() bool {
-	s, ok := x.stream.(*http1Stream)
-	return ok && s.conn.BodyAtHand()
+	switch s := x.stream.(type) {
+	case *http1Stream:
+		return s.conn.BodyAtHand()
+	case *http2Stream:
+		return s.st.BodyAtHand()
+	}
+	return false
 }
 
 // bodyFrame appends a piece of a body, the last of them with last, in the form

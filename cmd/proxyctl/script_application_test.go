@@ -39,7 +39,7 @@ func (q *cgiRequest) param(name string) string {
 
 // application PROTOCOL PORT|unix:PATH [FILE]: an application that answers every
 // request with its parameters and its body, or does what the lines of FILE say.
-// PROTOCOL is fastcgi, uwsgi or scgi. The lines are
+// PROTOCOL is fastcgi, uwsgi, scgi or http2 (see script_http2_test.go). The lines are
 //
 //	stdout TEXT    stderr TEXT    with \r \n \t \s \x00 \\ as escapes; the
 //	               answer itself for protocols without records
@@ -59,6 +59,10 @@ func scriptApplication(ts *testscript.TestScript, _ bool, args []string) {
 	var steps []string
 	if len(args) > 2 {
 		steps = strings.Split(strings.TrimSpace(ts.ReadFile(args[2])), "\n")
+	}
+	if args[0] == "http2" {
+		go acceptHTTP2(h.listen(ts, network, address), steps)
+		return
 	}
 	go acceptApplication(h.listen(ts, network, address), args[0], steps)
 }

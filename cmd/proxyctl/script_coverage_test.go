@@ -82,7 +82,7 @@ var unshownVariables = []string{"upstream_cache_last_modified", "upstream_cache_
 // twin gives the directive of the proxy module that is made of the same row: those
 // of FastCGI, SCGI and uwsgi that have one differ in nothing but their names.
 func twin(name string) string {
-	for _, prefix := range []string{"fastcgi_", "scgi_", "uwsgi_"} {
+	for _, prefix := range []string{"fastcgi_", "scgi_", "uwsgi_", "grpc_"} {
 		if rest, ok := strings.CutPrefix(name, prefix); ok {
 			return "proxy_" + rest
 		}

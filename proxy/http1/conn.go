@@ -96,7 +96,8 @@ type Conn struct {
 	slow     bool // the request needs reads: it is served outside of Loop
 	done     bool
 	ended    error // why, when no request was on its way
-	timedOut bool
+	timedOut atomic.Bool
+	split    bool // another goroutine reads the body
 	unsent   error
 	hijacked bool
 	sent     bool // something of the answer is on the wire
@@ -397,6 +398,7 @@ func (c *Conn) dispatch() {
 		c.Out = *c.out
 	}
 	c.handler(c)
+	c.join()
 	if c.hijacked {
 		c.done = true
 		return
@@ -434,7 +436,8 @@ func (c *Conn) broken(err error) {
 	}
 	status := 400
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		status, c.timedOut = 408, true
+		status = 408
+		c.timedOut.Store(true)
 	}
 	if len(c.Req.Line) == 0 {
 		line := firstLine(c.buf[c.start:c.end])

@@ -199,8 +199,28 @@ func (c *Conn) readSome(p []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
-	c.timedOut = c.timedOut || errors.Is(err, os.ErrDeadlineExceeded)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.timedOut.Store(true)
+	}
 	return 0, bodyError(err)
+}
+
+// Split says that another goroutine reads the body from now on, while the answer
+// is written; it must have ended before the handler does. StopBody ends its
+// reading.
+func (c *Conn) Split() { c.split = true }
+
+// StopBody makes the reading of the body fail, in another goroutine, too. The
+// connection ends with the answer.
+func (c *Conn) StopBody() { c.sock.StopReads() }
+
+// join ends Split.
+func (c *Conn) join() {
+	if c.split {
+		c.split = false
+		c.sock.SetWriteTimeout(0)
+		c.sock.AllowReads()
+	}
 }
 
 // minBody is the least room behind a head for a chunked body.

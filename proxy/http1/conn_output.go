@@ -42,7 +42,7 @@ func (c *Conn) WriteThrough(p []byte) error {
 		return c.write(p)
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.times.SendTimeout)
+	c.limitWrites()
 	n, err := c.sock.Writev(c.Out, p)
 	c.BytesOut += int64(n)
 	c.Out = c.Out[:0]
@@ -54,23 +54,35 @@ func (c *Conn) write(p []byte) error {
 		return io.ErrClosedPipe
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.times.SendTimeout)
+	c.limitWrites()
 	n, err := c.nc.Write(p)
 	c.BytesOut += int64(n)
 	return c.failed(err)
+}
+
+// limitWrites sets how long the next write may take, and, unless somebody else
+// reads, the next read.
+func (c *Conn) limitWrites() {
+	if c.split {
+		c.sock.SetWriteTimeout(c.times.SendTimeout)
+	} else {
+		c.sock.SetTimeout(c.times.SendTimeout)
+	}
 }
 
 // failed notes that the connection cannot be written any more.
 func (c *Conn) failed(err error) error {
 	if err != nil {
 		c.mute, c.unsent = true, err
-		c.timedOut = c.timedOut || errors.Is(err, os.ErrDeadlineExceeded)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.timedOut.Store(true)
+		}
 	}
 	return err
 }
 
 // TimedOut says whether the client did not read or send in time.
-func (c *Conn) TimedOut() bool { return c.timedOut }
+func (c *Conn) TimedOut() bool { return c.timedOut.Load() }
 
 // Unsent says why an answer did not go out whole; nil when it did.
 func (c *Conn) Unsent() error { return c.unsent }
@@ -104,7 +116,7 @@ func (c *Conn) SendFile(f *os.File, offset, size int64) (int64, error) {
 		return 0, err
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.times.SendTimeout)
+	c.limitWrites()
 	n, err := c.sock.SendFile(f, offset, size)
 	c.BytesOut += n
 	return n, c.failed(err)
@@ -163,7 +175,7 @@ func (c *Conn) PassBody(u *ClientConn) (n int64, ok bool, err error) {
 		return n, true, nil
 	}
 	c.sent = true
-	c.sock.SetTimeout(c.times.SendTimeout)
+	c.limitWrites()
 	u.sock.SetTimeout(u.read)
 	m, err := c.sock.Splice(u.sock, u.left)
 	c.BytesOut += m

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,11 @@ import (
 // is used in the same way: one goroutine at a time, Abort is for others. The
 // head of a request is handed over in the form of HTTP/1.
 //
+// A body can be sent by a second goroutine while the first reads the answer:
+// Share begins that, Send, SendLast and Finish belong to the second then. Whoever
+// reads takes the room that the other side grants, so nobody else may wait for
+// it: what is sent by the one goroutine alone goes through SendNow.
+//
 // Answers are read where they arrive. They may be as large as the other side
 // likes, so that how fast they are read is up to TCP alone.
 type ClientConn struct {
@@ -26,38 +30,33 @@ type ClientConn struct {
 
 	in         *clientInput // nil while idle
 	start, end int          // what has been read and not used
-	out        []byte
 	read, send time.Duration
 	bytesIn    int64 // since Begin
-	bytesOut   int64
 
-	dec       decoder
-	arena     []byte // text of fields, since Begin
-	greeted   bool
-	leaving   bool  // GOAWAY has come: no other request
-	broken    bool  // nothing more can be read or sent
-	window    int64 // how much may be sent on all streams
-	initial   int64 // on a new one
-	frameSize int
-	received  int64 // DATA that has not been granted again
+	dec      decoder
+	arena    []byte // text of fields, since Begin
+	greeted  bool
+	leaving  bool  // GOAWAY has come: no other request
+	broken   bool  // nothing more can be read
+	received int64 // DATA that has not been granted again
 
 	stream clientStream
+	sender
 }
 
 // clientStream is the request of the moment and its answer.
 type clientStream struct {
 	id       uint32
-	window   int64 // how much may be sent
-	sent     bool  // the request is out, to its end
-	ended    bool  // the answer is in, to its end
-	head     bool  // its head is
+	ended    bool // the answer is in, to its end
+	head     bool // its head is
 	received int64
 	bodyless bool
 	left     int64 // of the body, as announced; -1: unknown
 	chunk    int   // of the current DATA frame
 	pad      int
 	last     bool // that frame ends the stream
-	control  int  // frames that carry nothing of the answer
+	control  int  // frames that carry nothing of the answer, since the time
+	since    int64
 	block    fieldBlock
 	trailers []http1.Field
 }
@@ -87,7 +86,7 @@ var clientInputs = sync.Pool{New: func() any { return new(clientInput) }}
 var ErrUnprocessed = errors.New("upstream did not process the request")
 
 const (
-	// maxControl bounds the frames of one exchange that carry nothing of it.
+	// maxControl bounds the frames of a second that carry nothing of an answer.
 	maxControl = 10_000
 	// maxInterim bounds the 1xx answers before the final one.
 	maxInterim = 16
@@ -101,10 +100,9 @@ const (
 
 // NewClientConn makes the client's side of nc, s or a connection over it.
 func NewClientConn(nc net.Conn, s *sock.Conn) *ClientConn {
-	return &ClientConn{
-		nc: nc, sock: s, window: defaultWindow, initial: defaultWindow, frameSize: defaultFrameSize,
-		dec: decoder{fieldSize: maxWindow},
-	}
+	c := &ClientConn{nc: nc, sock: s, dec: decoder{fieldSize: maxWindow}}
+	c.init()
+	return c
 }
 
 // Begin prepares for a request.
@@ -116,118 +114,27 @@ func (c *ClientConn) Begin() {
 	if c.stream.id != 0 {
 		id = c.stream.id + 2
 	}
-	c.bytesIn, c.bytesOut = 0, 0
+	c.bytesIn = 0
 	c.arena = c.arena[:0]
 	c.stream = clientStream{
-		id: id, window: c.initial, left: -1, trailers: c.stream.trailers[:0],
+		id: id, left: -1, trailers: c.stream.trailers[:0],
 		block: fieldBlock{fields: c.stream.block.fields[:0], limit: earlyHead, most: earlyHead >> 5},
 	}
+	c.begin()
 }
 
-// SetTimeouts sets the times between two reads and between two writes.
-func (c *ClientConn) SetTimeouts(read, send time.Duration) { c.read, c.send = read, send }
+// SetTimeouts sets the times between two reads and between two writes. The
+// former counts from when the request is out, if another goroutine sends it.
+func (c *ClientConn) SetTimeouts(read, send time.Duration) {
+	c.read, c.send = read, send
+	c.sock.SetWriteTimeout(send)
+}
 
 // Traffic gives the bytes received and sent since Begin, inside TLS.
-func (c *ClientConn) Traffic() (in, out int64) { return c.bytesIn, c.bytesOut }
-
-// SendHead sends the head of a request: a request line and fields as HTTP/1.1
-// has them. end says that there is no body.
-func (c *ClientConn) SendHead(head []byte, scheme string, end bool) error {
-	if !c.greeted {
-		c.greeted = true
-		c.greet()
-	}
-	c.stream.sent = end
-	block := appendRequest(nil, head, scheme)
-	kind, flags := uint8(frameHeaders), uint8(0)
-	if end {
-		flags = flagEndStream
-	}
-	for {
-		n := min(len(block), c.frameSize)
-		if n == len(block) {
-			flags |= flagEndHeaders
-		}
-		c.out = append(appendHeader(c.out, n, kind, flags, c.stream.id), block[:n]...)
-		if block = block[n:]; len(block) == 0 {
-			return c.flush()
-		}
-		kind, flags = frameContinuation, 0
-	}
-}
-
-// greet begins the connection: no table, no pushes, and room for everything.
-func (c *ClientConn) greet() {
-	c.out = append(c.out, Preface...)
-	c.out = appendHeader(c.out, 3*6, frameSettings, 0, 0)
-	for _, p := range [...]struct {
-		id    uint16
-		value uint32
-	}{{settingTableSize, 0}, {settingPush, 0}, {settingWindow, maxWindow}} {
-		c.out = binary.BigEndian.AppendUint16(c.out, p.id)
-		c.out = binary.BigEndian.AppendUint32(c.out, p.value)
-	}
-	c.grant(0, maxWindow-defaultWindow)
-}
-
-func (c *ClientConn) grant(id uint32, n int64) {
-	c.out = appendHeader(c.out, 4, frameWindow, 0, id)
-	c.out = binary.BigEndian.AppendUint32(c.out, uint32(n))
-}
-
-// flush writes what has been collected.
-func (c *ClientConn) flush() error {
-	c.sock.SetTimeout(c.send)
-	n, err := c.nc.Write(c.out)
-	c.bytesOut += int64(n)
-	c.out = c.out[:0]
-	if err != nil {
-		c.broken = true
-		return &http1.Error{Op: "send", Fresh: c.bytesIn == 0, Err: err}
-	}
-	return nil
-}
-
-// Send sends a part of the body. When the other side answers instead of making
-// room, the rest is not sent.
-func (c *ClientConn) Send(p []byte) error { return c.data(p, false) }
-
-// SendLast sends the last part of the body.
-func (c *ClientConn) SendLast(p []byte) error { return c.data(p, true) }
-
-func (c *ClientConn) data(p []byte, last bool) error {
-	s := &c.stream
-	for len(p) > 0 && !s.head && !s.ended {
-		n := min(int64(len(p)), int64(c.frameSize), c.window, s.window)
-		if n <= 0 {
-			if err := c.step(); err != nil {
-				return &http1.Error{Op: "send", Fresh: c.bytesIn == 0, Err: err}
-			}
-			continue
-		}
-		flags := uint8(0)
-		if last && n == int64(len(p)) {
-			flags, s.sent = flagEndStream, true
-		}
-		c.out = append(appendHeader(c.out, int(n), frameData, flags, s.id), p[:n]...)
-		if err := c.flush(); err != nil {
-			return err
-		}
-		p = p[n:]
-		c.window -= n
-		s.window -= n
-	}
-	return nil
-}
-
-// Finish ends the body.
-func (c *ClientConn) Finish() error {
-	if s := &c.stream; !s.sent && !s.head && !s.ended {
-		s.sent = true
-		c.out = appendHeader(c.out, 0, frameData, flagEndStream, s.id)
-		return c.flush()
-	}
-	return nil
+func (c *ClientConn) Traffic() (in, out int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytesIn, c.bytesOut
 }
 
 // ReadResponse reads the head of the final answer. interim sees the 1xx answers
@@ -245,6 +152,9 @@ func (c *ClientConn) ReadResponse(_ []byte, r *http1.Response, l *http1.Limits, 
 		}
 		r.Reset()
 		r.Status, r.Minor, r.ContentLength = s.block.status, 1, s.block.length
+		if s.ended && r.ContentLength < 0 {
+			r.ContentLength = 0
+		}
 		r.Fields = append(r.Fields, s.block.fields...)
 		if r.Status >= 200 {
 			s.bodyless = head || r.Status == 204 || r.Status == 304
@@ -253,7 +163,10 @@ func (c *ClientConn) ReadResponse(_ []byte, r *http1.Response, l *http1.Limits, 
 			}
 			return nil
 		}
-		if s.ended || interims == maxInterim {
+		switch {
+		case s.ended:
+			return &http1.Error{Op: "head", Err: c.fail("upstream prematurely closed stream")}
+		case interims == maxInterim:
 			return &http1.Error{Op: "head", Err: c.fail("upstream sent no final response")}
 		}
 		s.head = false
@@ -270,8 +183,7 @@ func (c *ClientConn) Next() ([]byte, error) {
 	for s.chunk == 0 {
 		if s.ended {
 			if s.left > 0 {
-				c.broken = true
-				return nil, c.bodyError(io.ErrUnexpectedEOF)
+				return nil, c.bodyError(c.fail("upstream prematurely closed stream"))
 			}
 			return nil, io.EOF
 		}
@@ -307,6 +219,15 @@ func (c *ClientConn) count(n int) error {
 	s := &c.stream
 	c.received += int64(n)
 	s.received += int64(n)
+	s.control = 0
+	if s.chunk == 0 && s.pad == 0 && s.last {
+		c.ends()
+	}
+	if c.received < grantFrom && (s.received < grantFrom || s.last) {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.received >= grantFrom {
 		c.grant(0, c.received)
 		c.received = 0
@@ -315,15 +236,16 @@ func (c *ClientConn) count(n int) error {
 		c.grant(s.id, s.received)
 		s.received = 0
 	}
-	if len(c.out) > 0 {
-		if err := c.flush(); err != nil {
-			return err
-		}
-	}
-	if s.chunk == 0 && s.pad == 0 {
-		s.ended = s.last
-	}
-	return nil
+	return c.push()
+}
+
+// ends notes that the answer is complete.
+func (c *ClientConn) ends() {
+	c.stream.ended = true
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.signal()
 }
 
 // ReadBody reads body bytes into p. Errors are those of Next.
@@ -361,7 +283,7 @@ func (c *ClientConn) Trailers(fields []http1.Field) ([]http1.Field, error) {
 // Reusable says whether another request may be sent.
 func (c *ClientConn) Reusable() bool {
 	s := &c.stream
-	return s.sent && s.ended && s.left <= 0 && !c.broken && !c.leaving && s.id < lastStream && !c.sock.Aborted()
+	return s.ended && s.left <= 0 && !c.broken && !c.leaving && s.id < lastStream && !c.sock.Aborted() && c.atRest()
 }
 
 // Excess says whether more has come than the answer announced; it is refused
@@ -386,10 +308,15 @@ func (c *ClientConn) Stale() bool { return c.start < c.end || c.sock.Readable() 
 func (c *ClientConn) Detach() (net.Conn, []byte) { return c.nc, nil }
 
 // Abort wakes whoever waits for the connection. Safe from any goroutine.
-func (c *ClientConn) Abort() { c.sock.Abort() }
+func (c *ClientConn) Abort() {
+	c.sock.Abort()
+	c.signal()
+}
 
-// Close closes the connection.
+// Close closes the connection. A request or an answer that is not complete is
+// given up.
 func (c *ClientConn) Close() error {
+	c.cancel()
 	if c.in != nil {
 		clientInputs.Put(c.in)
 		c.in = nil
@@ -413,7 +340,7 @@ func (c *ClientConn) fill() error {
 		c.end = copy(c.in.data[:], c.in.data[c.start:c.end])
 		c.start = 0
 	}
-	c.sock.SetTimeout(c.read)
+	c.limitRead(c.read, c.stream.head)
 	n, err := c.nc.Read(c.in.data[c.end:])
 	c.end += n
 	c.bytesIn += int64(n)

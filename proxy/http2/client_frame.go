@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"proxyctl/proxy/head"
 	"proxyctl/proxy/http1"
@@ -43,10 +44,23 @@ func (c *ClientConn) step() error {
 	if kind == frameHeaders || kind == frameContinuation {
 		return c.headers(kind, flags, id, p)
 	}
+	if err := c.idle(); err != nil {
+		return err
+	}
+	return c.controlFrame(kind, flags, id, p)
+}
+
+// idle counts a frame that carries nothing of the answer. Streams can go on for
+// days with no other frames, so that only too many at a time are refused.
+func (c *ClientConn) idle() error {
+	s := &c.stream
+	if now := c.sock.Now(); now-s.since >= int64(time.Second) {
+		s.control, s.since = 0, now
+	}
 	if s.control++; s.control > maxControl {
 		return c.fail("upstream sent too many http2 frames")
 	}
-	return c.controlFrame(kind, flags, id, p)
+	return nil
 }
 
 func (c *ClientConn) skipPad() error {
@@ -91,13 +105,13 @@ func (c *ClientConn) beginData(size int, flags uint8, id uint32) error {
 	if s.bodyless && s.chunk > 0 || s.left >= 0 && int64(s.chunk) > s.left {
 		return c.fail("upstream sent response body larger than indicated content length")
 	}
-	if size == 0 {
-		s.ended = s.last
-		if s.control++; s.control > maxControl {
-			return c.fail("upstream sent too many http2 frames")
-		}
+	if size > 0 {
+		return nil
 	}
-	return nil
+	if s.last {
+		c.ends()
+	}
+	return c.idle()
 }
 
 // controlFrame deals with a frame that is no part of the answer.
@@ -111,8 +125,7 @@ func (c *ClientConn) controlFrame(kind, flags uint8, id uint32, p []byte) error 
 			return c.fail("upstream sent ping frame with invalid length: %d", len(p))
 		}
 		if flags&flagAck == 0 {
-			c.out = append(appendHeader(c.out, len(p), framePing, flagAck, 0), p...)
-			return c.flush()
+			return c.acknowledge(framePing, p)
 		}
 	case frameWindow:
 		if len(p) != 4 {
@@ -144,9 +157,6 @@ func (c *ClientConn) controlFrame(kind, flags uint8, id uint32, p []byte) error 
 			c.broken = true
 			return ErrUnprocessed
 		}
-		if code := binary.BigEndian.Uint32(p[4:]); code != uint32(NoError) {
-			return c.fail("upstream sent goaway with error %d", code)
-		}
 	case framePush:
 		return c.fail("upstream sent unexpected push promise frame")
 	}
@@ -164,32 +174,28 @@ func (c *ClientConn) settings(flags uint8, p []byte) error {
 		value := binary.BigEndian.Uint32(p[2:])
 		switch binary.BigEndian.Uint16(p) {
 		case settingWindow:
-			if value > maxWindow {
+			if value > maxWindow || !c.resize(int64(value)) {
 				return c.fail("upstream sent settings frame with too large initial window size: %d", value)
 			}
-			c.stream.window += int64(value) - c.initial
-			c.initial = int64(value)
 		case settingFrameSize:
 			if value < defaultFrameSize || value > maxFrameSize {
 				return c.fail("upstream sent settings frame with invalid max frame size: %d", value)
 			}
 		}
 	}
-	c.out = appendHeader(c.out, 0, frameSettings, flagAck, 0)
-	return c.flush()
+	return c.acknowledge(frameSettings, nil)
 }
 
 func (c *ClientConn) windowUpdate(id uint32, n int64) error {
-	window := &c.window
-	if id == c.stream.id {
-		window = &c.stream.window
-	} else if id != 0 {
+	if id != 0 && id != c.stream.id {
 		return nil // of a request that is over
 	}
-	if n == 0 || *window+n > maxWindow {
+	if n == 0 {
+		return c.fail("upstream sent zero window update")
+	}
+	if !c.grow(id == 0, n) {
 		return c.fail("upstream sent too large window update")
 	}
-	*window += n
 	return nil
 }
 
@@ -306,7 +312,9 @@ func (c *ClientConn) endBlock() error {
 	default:
 		s.head = true
 	}
-	s.ended = b.last
+	if b.last {
+		c.ends()
+	}
 	return nil
 }
 

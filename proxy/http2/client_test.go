@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,8 +113,13 @@ func ask(c *ClientConn, head, body string) (string, error) {
 	c.Begin()
 	err := c.SendHead([]byte(head), "http", body == "")
 	if err == nil && body != "" {
-		if err = c.SendLast([]byte(body)); err == nil {
-			err = c.Finish()
+		var n int
+		if n, err = c.SendNow([]byte(body), true); err == nil && n < len(body) {
+			c.Share()
+			var sending sync.WaitGroup
+			sending.Go(func() { _ = c.SendLast([]byte(body[n:])) })
+			defer sending.Wait()
+			defer c.StopSending()
 		}
 	}
 	if err != nil {
@@ -198,8 +205,8 @@ func TestClientRefuses(t *testing.T) {
 		err   string
 	}{
 		"closed":       {func(*far) {}, "", "EOF"},
-		"too short":    {func(p *far) { ok(p, false, "content-length", "5"); _ = p.WriteData(1, true, []byte("abc")) }, "200 content-length=5|abc", "unexpected EOF"},
-		"no body":      {func(p *far) { ok(p, true, "content-length", "5") }, "200 content-length=5", "unexpected EOF"},
+		"too short":    {func(p *far) { ok(p, false, "content-length", "5"); _ = p.WriteData(1, true, []byte("abc")) }, "200 content-length=5|abc", "upstream prematurely closed stream"},
+		"no body":      {func(p *far) { ok(p, true, "content-length", "5") }, "200 content-length=5", "upstream prematurely closed stream"},
 		"cut":          {func(p *far) { ok(p, false); _ = p.WriteData(1, false, []byte("abc")) }, "200|abc", "unexpected EOF"},
 		"too long":     {func(p *far) { ok(p, false, "content-length", "2"); _ = p.WriteData(1, true, []byte("abc")) }, "200 content-length=2", "larger than indicated content length"},
 		"reset":        {func(p *far) { ok(p, false); _ = p.WriteRSTStream(1, xhttp2.ErrCodeInternal) }, "200", "upstream rejected request with error 2"},
@@ -209,7 +216,7 @@ func TestClientRefuses(t *testing.T) {
 		"two statuses": {func(p *far) { p.head(1, true, ":status", "200", ":status", "200") }, "", "upstream sent duplicate :status header"},
 		"odd status":   {func(p *far) { p.head(1, true, ":status", "2000") }, "", `upstream sent invalid :status "2000"`},
 		"switching":    {func(p *far) { p.head(1, true, ":status", "101") }, "", `upstream sent invalid :status "101"`},
-		"only interim": {func(p *far) { p.head(1, true, ":status", "103") }, "", "upstream sent no final response"},
+		"only interim": {func(p *far) { p.head(1, true, ":status", "103") }, "", "upstream prematurely closed stream"},
 		"upper case":   {func(p *far) { ok(p, true, "Abc", "x") }, "", "upstream sent invalid header"},
 		"line end":     {func(p *far) { ok(p, true, "a", "x\r\nb: y") }, "", "upstream sent invalid header"},
 		"pseudo":       {func(p *far) { ok(p, true, ":path", "/") }, "", "upstream sent invalid header"},
@@ -322,6 +329,153 @@ func TestClientReadBody(t *testing.T) {
 	if string(got) != want || !c.Reusable() {
 		t.Errorf("%d bytes, reusable %v", len(got), c.Reusable())
 	}
+}
+
+// TestClientBothWays: the body is sent while its answer comes, and the other
+// side's own frames are answered meanwhile.
+func TestClientBothWays(t *testing.T) {
+	t.Parallel()
+	acks := make(chan bool, 1)
+	c := talk(t, func(p *far) {
+		acked := false
+		for begun := false; ; {
+			f, err := p.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *xhttp2.PingFrame:
+				acked = acked || f.IsAck() && f.Data[0] == 7
+			case *xhttp2.DataFrame:
+				if !begun {
+					begun = true
+					p.head(1, false, ":status", "200")
+				}
+				_ = p.WritePing(false, [8]byte{7})
+				n := len(f.Data())
+				_ = p.WriteData(1, false, f.Data())
+				if f.StreamEnded() {
+					p.head(1, true, "a", "b")
+					acks <- acked
+					continue
+				}
+				if n > 0 {
+					_ = p.WriteWindowUpdate(0, uint32(n))
+					_ = p.WriteWindowUpdate(1, uint32(n))
+				}
+			}
+		}
+	})
+	body := strings.Repeat("0123456789", 50_000)
+	got, err := ask(c, "POST / HTTP/1.1\r\nHost: h\r\n\r\n", body)
+	if text := strings.ReplaceAll(got, "|", ""); text != "200"+body+" trailer a=b" || err != nil {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	if !<-acks {
+		t.Error("pings are not answered")
+	}
+}
+
+// TestClientCancel: a request that is given up is reset.
+func TestClientCancel(t *testing.T) {
+	t.Parallel()
+	reset := make(chan xhttp2.ErrCode, 1)
+	c := talk(t, func(p *far) {
+		for {
+			f, err := p.ReadFrame()
+			if err != nil {
+				close(reset)
+				return
+			}
+			switch f := f.(type) {
+			case *xhttp2.HeadersFrame:
+				p.head(1, false, ":status", "200")
+			case *xhttp2.RSTStreamFrame:
+				reset <- f.ErrCode
+				return
+			}
+		}
+	})
+	c.Begin()
+	if err := c.SendHead([]byte(plainGet), "http", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var r http1.Response
+	if err := c.ReadResponse(nil, &r, &limits, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.Abort()
+	if _, err := c.Next(); err == nil {
+		t.Error("nothing wakes who waits")
+	}
+	_ = c.Close()
+	if code := <-reset; code != xhttp2.ErrCodeCancel {
+		t.Errorf("code %d", code)
+	}
+}
+
+// TestClientRoom: waiting for room ends with the answer, in time, or when the
+// connection does.
+func TestClientRoom(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		end  func(c *ClientConn)
+		want error
+	}{
+		"stopped": {(*ClientConn).StopSending, ErrAnswered},
+		"aborted": {(*ClientConn).Abort, net.ErrClosed},
+		"late":    {func(*ClientConn) {}, os.ErrDeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := talk(t, func(p *far) { _, _ = io.Copy(io.Discard, p.conn) })
+			c.SetTimeouts(5*time.Second, 200*time.Millisecond)
+			c.Begin()
+			if err := c.SendHead([]byte(plainGet), "http", false); err != nil {
+				t.Fatal(err)
+			}
+			c.Share()
+			sent := make(chan error, 1)
+			go func() { sent <- c.SendLast(make([]byte, 1<<20)) }()
+			tt.end(c)
+			if err := <-sent; !errors.Is(err, tt.want) && !errors.Is(err, sock.ErrAborted) {
+				t.Errorf("%v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// FuzzBothWays: whatever an upstream sends while it gets a body, both ways end.
+func FuzzBothWays(f *testing.F) {
+	frame := func(kind, flags byte, payload string) string {
+		return string(appendHeader(nil, len(payload), kind, flags, 1)) + payload
+	}
+	room := frame(frameWindow, 0, "\x00\x00\x40\x00")
+	f.Add([]byte(frame(frameHeaders, flagEndHeaders, "\x88") + room + frame(frameData, 0, "ab") + room + frame(frameHeaders, flagEndHeaders|flagEndStream, "\x00\x01a\x01b")))
+	f.Add([]byte(frame(frameSettings, 0, "\x00\x04\x00\x00\x00\x01") + frame(framePing, 0, "01234567") + frame(frameHeaders, flagEndHeaders|flagEndStream, "\x88")))
+	f.Add([]byte(frame(frameHeaders, flagEndHeaders, "\x88") + frame(frameReset, 0, "\x00\x00\x00\x00")))
+	f.Add([]byte(frame(frameGoAway, 0, "\x00\x00\x00\x00\x00\x00\x00\x00")))
+	body := strings.Repeat("0123456789", 10_000)
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		c := talk(t, func(p *far) {
+			drained := make(chan struct{})
+			go func() {
+				_, _ = io.Copy(io.Discard, p.conn)
+				close(drained)
+			}()
+			_, _ = p.conn.Write(answer)
+			_ = p.conn.(*net.TCPConn).CloseWrite()
+			<-drained
+		})
+		got, err := ask(c, plainGet, body)
+		if err == nil && (len(got) < 3 || !c.stream.ended) {
+			t.Errorf("%q is taken for whole", got)
+		}
+		_ = c.Close()
+	})
 }
 
 // FuzzClient: whatever an upstream sends, a request ends, and an answer that is

@@ -209,7 +209,7 @@ func (c *Conn) writeOut() {
 // signalQueue wakes the stream whose turn it is.
 func (c *Conn) signalQueue() {
 	if len(c.queue) > 0 {
-		c.queue[0].signal()
+		c.queue[0].sending.signal()
 	}
 }
 
@@ -259,7 +259,7 @@ func (s *Stream) await(data bool) error {
 		if until == 0 {
 			until = c.ahead(s.sendTimeout)
 		}
-		if err := s.wait(until); err != nil {
+		if err := s.wait(&s.sending, until); err != nil {
 			return err
 		}
 	}

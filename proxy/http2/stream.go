@@ -11,16 +11,16 @@ import (
 )
 
 // Stream is a request and its answer. Its methods are for the goroutine of its
-// handler, but for Watch's function, which the Conn calls.
+// handler, but for Watch's function, which the Conn calls, and ReadBody, which
+// may have a goroutine of its own: Discard ends that.
 type Stream struct {
 	head.Request
 	Err      *http1.ParseError // why the head was refused
 	Requests int               // of the connection, this one included
 
-	conn  *Conn
-	id    uint32
-	wake  chan struct{}
-	timer *time.Timer
+	conn             *Conn
+	id               uint32
+	sending, reading waiter
 
 	// under the connection's lock
 	inClosed, outClosed bool
@@ -50,8 +50,33 @@ const maxHeld = 256 << 10
 const maxKept = 16 << 10
 
 var streams = sync.Pool{New: func() any {
-	return &Stream{wake: make(chan struct{}, 1), Request: head.Request{Arena: make([]byte, 0, 1<<10)}}
+	return &Stream{sending: newWaiter(), reading: newWaiter(), Request: head.Request{Arena: make([]byte, 0, 1<<10)}}
 }}
+
+// waiter is somebody who waits for the client: to take more of the answer, or to
+// send more of the body.
+type waiter struct {
+	wake  chan struct{}
+	timer *time.Timer
+}
+
+func newWaiter() waiter { return waiter{wake: make(chan struct{}, 1)} }
+
+// signal wakes who waits, if anybody does.
+func (w *waiter) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// forget drops a signal that nobody has waited for.
+func (w *waiter) forget() {
+	select {
+	case <-w.wake:
+	default:
+	}
+}
 
 // newStream begins a stream; the caller holds c.mu.
 func newStream(c *Conn, id uint32) *Stream {
@@ -101,12 +126,10 @@ func (s *Stream) recycle() {
 	if cap(body) > maxKept {
 		body = nil
 	}
-	select {
-	case <-s.wake:
-	default:
-	}
+	s.sending.forget()
+	s.reading.forget()
 	s.Recycle(maxKept)
-	*s = Stream{Request: s.Request, wake: s.wake, timer: s.timer, body: body}
+	*s = Stream{Request: s.Request, sending: s.sending, reading: s.reading, body: body}
 	streams.Put(s)
 }
 
@@ -116,7 +139,8 @@ func (s *Stream) die() {
 		return
 	}
 	s.dead = true
-	s.signal()
+	s.sending.signal()
+	s.reading.signal()
 	s.conn.filled.Signal()
 	if f := s.gone; f != nil {
 		s.gone = nil
@@ -124,21 +148,13 @@ func (s *Stream) die() {
 	}
 }
 
-// signal wakes the handler if it waits.
-func (s *Stream) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
 // wait gives the lock away until something has changed or the time has come.
-func (s *Stream) wait(until int64) error {
+func (s *Stream) wait(w *waiter, until int64) error {
 	c := s.conn
 	c.readOn()
 	if until == 0 {
 		c.mu.Unlock()
-		<-s.wake
+		<-w.wake
 		c.mu.Lock()
 		return nil
 	}
@@ -148,16 +164,16 @@ func (s *Stream) wait(until int64) error {
 		return os.ErrDeadlineExceeded
 	}
 	c.mu.Unlock()
-	if s.timer == nil {
-		s.timer = time.NewTimer(d)
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
 	} else {
-		s.timer.Reset(d)
+		w.timer.Reset(d)
 	}
 	select {
-	case <-s.wake:
-	case <-s.timer.C:
+	case <-w.wake:
+	case <-w.timer.C:
 	}
-	s.timer.Stop()
+	w.timer.Stop()
 	c.mu.Lock()
 	return nil
 }
@@ -244,7 +260,7 @@ func (s *Stream) arrive(p []byte, last bool) {
 	default:
 		s.body = append(s.body, p...)
 	}
-	s.signal()
+	s.reading.signal()
 }
 
 // Buffered returns the body if it has arrived whole; it then counts as read. The
@@ -297,12 +313,14 @@ func (s *Stream) Admit(n int64) {
 	c.writeLater()
 }
 
-// Discard says that nobody wants the rest of the body.
+// Discard says that nobody wants the rest of the body. Whoever waits for it gets
+// ErrGone.
 func (s *Stream) Discard() {
 	s.conn.mu.Lock()
 	s.discard = true
 	s.body, s.bodyAt = s.body[:0], 0
 	s.conn.filled.Signal()
+	s.reading.signal()
 	s.conn.mu.Unlock()
 }
 
@@ -327,7 +345,7 @@ func (s *Stream) ReadBody(p []byte) (int, error) {
 			return n, nil
 		case s.inClosed:
 			return 0, io.EOF
-		case s.dead:
+		case s.dead, s.discard:
 			return 0, head.ErrGone
 		case len(p) == 0:
 			return 0, nil
@@ -336,10 +354,17 @@ func (s *Stream) ReadBody(p []byte) (int, error) {
 			until = c.ahead(s.bodyTimeout)
 		}
 		c.write() // the client may wait for room
-		if err := s.wait(until); err != nil {
+		if err := s.wait(&s.reading, until); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// BodyAtHand says whether ReadBody has something without waiting for the client.
+func (s *Stream) BodyAtHand() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.bodyAt < len(s.body) || s.inClosed || s.bodyErr != nil
 }
 
 // used makes room for more of the body; the caller holds the lock.
@@ -373,7 +398,7 @@ func (s *Stream) grow(n int64) error {
 	before := s.sendWindow
 	s.sendWindow += n
 	if before <= 0 && s.sendWindow > 0 {
-		s.signal()
+		s.sending.signal()
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -17,7 +18,8 @@ import (
 )
 
 // Stream is a request and its answer. Its methods are for the goroutine of its
-// handler, but for Watch's function.
+// handler, but for Watch's function, and ReadBody, which may have a goroutine of
+// its own: Discard ends that.
 type Stream struct {
 	head.Request
 	Err      *http1.ParseError // why the head was refused
@@ -39,7 +41,7 @@ type Stream struct {
 	outClosed bool
 	reset     bool // the client has been told why
 	failed    bool // the client's head cannot be read any more
-	timedOut  bool
+	timedOut  atomic.Bool
 	out       []byte // that has not been sent
 
 	bodyTimeout, sendTimeout time.Duration
@@ -91,7 +93,7 @@ func (s *Stream) end() {
 	}
 	switch {
 	case s.outClosed, s.reset:
-	case s.timedOut:
+	case s.timedOut.Load():
 		q.CancelWrite(quic.StreamErrorCode(GeneralProtocolError))
 	default:
 		q.CancelWrite(quic.StreamErrorCode(InternalError))
@@ -146,7 +148,7 @@ func (s *Stream) readHead() bool {
 		s.failed = true
 		s.Err = &http1.ParseError{Status: cmp.Or(bad.status, 400), Reason: bad.reason}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.timedOut = true
+		s.timedOut.Store(true)
 		if s.in.total == 0 {
 			s.conn.log("client timed out (110: Connection timed out)")
 			return false
@@ -403,7 +405,7 @@ func (s *Stream) ReadBody(p []byte) (int, error) {
 		}
 		err = head.ErrShort
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.timedOut = true
+		s.timedOut.Store(true)
 		return n, os.ErrDeadlineExceeded
 	case errors.As(err, &bad):
 		s.refuse(cmp.Or(bad.code, ExcessiveLoad))
@@ -418,6 +420,9 @@ func (s *Stream) ReadBody(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Discard says that nobody wants the rest of the body.
+func (s *Stream) Discard() { s.quic.CancelRead(quic.StreamErrorCode(NoError)) }
 
 // readBody reads frames up to bytes of DATA or the end.
 func (s *Stream) readBody(p []byte) (int, error) {
@@ -562,7 +567,7 @@ func (s *Stream) Flush() error {
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.timedOut = true
+		s.timedOut.Store(true)
 		return os.ErrDeadlineExceeded
 	}
 	return head.ErrGone

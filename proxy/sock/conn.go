@@ -27,8 +27,8 @@ var ErrAgain = errors.New("socket not ready")
 var ErrAborted = errors.New("connection aborted")
 
 // Conn is a stream connection. One goroutine may read and one may write at a
-// time; Close, Abort, Gone, Readable, Watch, Unwatch and SetTimeout are safe
-// from anywhere. It is a net.Conn, so that crypto/tls can lie over it.
+// time; Close, Abort, StopReads, Gone, Readable, Watch, Unwatch and SetTimeout are
+// safe from anywhere. It is a net.Conn, so that crypto/tls can lie over it.
 type Conn struct {
 	nc      net.Conn
 	raw     syscall.RawConn // nil: plain Read and Write
@@ -40,6 +40,7 @@ type Conn struct {
 	reads, writes side
 	probe         atomic.Int32 // sweeps until a parked reader is looked after
 	aborted       atomic.Bool
+	stopped       atomic.Bool // reads are
 
 	watching atomic.Bool // a hint for the Sweeper
 	watchMu  sync.Mutex
@@ -134,16 +135,22 @@ func (c *Conn) ahead(d time.Duration) int64 {
 
 // begin starts the time of an operation.
 func (c *Conn) begin(s *side) {
-	d := c.ahead(time.Duration(c.timeout.Load()))
-	if w := c.writeTimeout.Load(); w > 0 && s == &c.writes {
-		d = c.ahead(time.Duration(w))
-	}
-	if s == &c.reads {
-		if u := c.until.Load(); u > 0 && (d == 0 || u < d) {
-			d = u
+	for {
+		timeout := c.timeout.Load()
+		d := c.ahead(time.Duration(timeout))
+		if w := c.writeTimeout.Load(); w > 0 && s == &c.writes {
+			d = c.ahead(time.Duration(w))
+		}
+		if s == &c.reads {
+			if u := c.until.Load(); u > 0 && (d == 0 || u < d) {
+				d = u
+			}
+		}
+		s.deadline.Store(d)
+		if c.timeout.Load() == timeout { // else SetTimeout may have come in between
+			return
 		}
 	}
-	s.deadline.Store(d)
 }
 
 // Read reads at least one byte.
@@ -275,6 +282,9 @@ func (c *Conn) spurious(s *side, err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted.Load() || s.deadline.Load() == expired || s.exact.Load() {
 		return false
 	}
+	if s == &c.reads && c.stopped.Load() {
+		return false
+	}
 	if s == &c.reads {
 		err = c.nc.SetReadDeadline(time.Time{})
 	} else {
@@ -282,6 +292,10 @@ func (c *Conn) spurious(s *side, err error) bool {
 	}
 	if c.aborted.Load() { // Abort came in between
 		_ = c.nc.SetDeadline(past)
+		return false
+	}
+	if s == &c.reads && c.stopped.Load() { // or StopReads
+		_ = c.nc.SetReadDeadline(past)
 		return false
 	}
 	return err == nil && s.deadline.Load() != expired // or Expire, or the Sweeper
@@ -386,6 +400,24 @@ func (c *Conn) Abort() {
 func (c *Conn) Expire() {
 	c.reads.deadline.Store(expired)
 	_ = c.nc.SetReadDeadline(past)
+}
+
+// StopReads makes the read in progress fail, and all that follow until AllowReads.
+// It never waits.
+func (c *Conn) StopReads() {
+	c.stopped.Store(true)
+	_ = c.nc.SetReadDeadline(past)
+}
+
+// AllowReads ends StopReads; nobody may be reading.
+func (c *Conn) AllowReads() {
+	c.stopped.Store(false)
+	if !c.aborted.Load() {
+		_ = c.nc.SetReadDeadline(time.Time{})
+	}
+	if c.aborted.Load() { // Abort came in between
+		_ = c.nc.SetReadDeadline(past)
+	}
 }
 
 // Aborted reports whether Abort has been called.
