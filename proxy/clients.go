@@ -266,6 +266,10 @@ func (r *Runtime) handle(b *boundSocket, nc net.Conn) {
 	}
 	r.clients.add(c)
 	defer r.clients.remove(c)
+	if d, ok := nc.(*sock.DatagramConn); ok {
+		c.serveDatagrams(d)
+		return
+	}
 	if tcp, ok := nc.(*net.TCPConn); ok && !c.endpoint.fallback.Level.Conf.Core.TCPNoDelay {
 		_ = tcp.SetNoDelay(false)
 	}
@@ -363,7 +367,7 @@ func connConfig(core *coreConf) *http1.ConnConfig {
 	}
 }
 
-// addrPort gives the address of a connection over TCP or QUIC, IPv4 as IPv4.
+// addrPort gives the address of a connection over TCP, UDP or QUIC, IPv4 as IPv4.
 func addrPort(a net.Addr) netip.AddrPort {
 	t, ok := a.(interface{ AddrPort() netip.AddrPort })
 	if !ok {

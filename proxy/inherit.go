@@ -99,8 +99,16 @@ func (s *inheritedSocket) take(b *boundSocket) error {
 	defer f.Close()
 	if strings.HasPrefix(s.key, "udp") {
 		c, err := net.FilePacketConn(f)
-		if err == nil {
+		if err != nil {
+			return err
+		}
+		if !b.first.options.udp {
 			b.quics = append(b.quics, &quicSocket{UDPConn: c.(*net.UDPConn)})
+			return nil
+		}
+		l, err := datagramListener(c)
+		if err == nil {
+			b.listeners = append(b.listeners, l)
 		}
 		return err
 	}

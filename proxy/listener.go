@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"proxyctl/proxy/sock"
 )
 
 // Listening sockets (src/core/ngx_connection.c).
@@ -191,7 +193,7 @@ func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error)
 		return raw.Control(func(fd uintptr) { set = s.setOptions(int(fd)) })
 	}}
 	lc.SetMultipathTCP(s.options.multipath)
-	l, err := lc.Listen(context.Background(), s.network, at.String())
+	l, err := s.open(&lc, at)
 	if set != nil {
 		if err == nil {
 			_ = l.Close()
@@ -201,9 +203,38 @@ func (b *boundSocket) listen(s *socket, at netip.AddrPort) (net.Listener, error)
 	if err != nil {
 		return nil, b.failed(err, s)
 	}
+	if s.options.udp {
+		return l, nil
+	}
 	if err := setBacklog(l, s.backlog()); err != nil {
 		_ = l.Close()
 		return nil, b.failed(os.NewSyscallError("listen", err), s)
+	}
+	return l, nil
+}
+
+// open opens the socket.
+func (s *socket) open(lc *net.ListenConfig, at netip.AddrPort) (net.Listener, error) {
+	if !s.options.udp {
+		return lc.Listen(context.Background(), s.network, at.String())
+	}
+	p, err := lc.ListenPacket(context.Background(), s.network, at.String())
+	if err != nil {
+		return nil, err
+	}
+	return datagramListener(p)
+}
+
+func datagramListener(p net.PacketConn) (net.Listener, error) {
+	conn, ok := p.(*net.UDPConn)
+	if !ok {
+		_ = p.Close()
+		return nil, os.NewSyscallError("socket", syscall.EPROTOTYPE)
+	}
+	l, err := sock.NewDatagramListener(conn)
+	if err != nil {
+		_ = p.Close()
+		return nil, err
 	}
 	return l, nil
 }
@@ -323,7 +354,12 @@ func (k keepaliveOption) config() net.KeepAliveConfig {
 // renew applies the parameters of a new generation to a socket that stays.
 func (b *boundSocket) renew(s *socket, m *mainConf, log *errorLog) {
 	for _, l := range b.listeners {
-		err := setBacklog(l, s.backlog())
+		var err error
+		if d, ok := l.(*sock.DatagramListener); ok {
+			d.Renew()
+		} else {
+			err = setBacklog(l, s.backlog())
+		}
 		if err == nil && s.network != "unix" {
 			err = s.setAgain(l)
 		}

@@ -181,7 +181,8 @@ func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) e
 	}
 	if l.c.names.stream {
 		if a.Value == "udp" {
-			return sayAt(a, "U001", "only TCP is served yet", "the \"udp\" parameter is not supported by proxyctl")
+			o.udp = true
+			return nil
 		}
 	} else if o.httpParameter(l, d, a) {
 		return nil

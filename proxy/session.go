@@ -21,13 +21,17 @@ type session struct {
 	// conn is the client's side: its socket, or TLS over it. It is nil for UDP.
 	conn net.Conn
 	// preread is what has been read and not passed on yet.
-	preread []byte
-	peeked  bool // preread has not been taken out of the socket
-	udp     bool
-	passed  *socket // that takes the connection over
+	preread   []byte
+	peeked    bool               // preread has not been taken out of the socket
+	datagrams *sock.DatagramConn // of UDP
+	udp       bool
+	passed    *socket // that takes the connection over
 
 	request http1.Request // an empty one
-	in, out atomic.Int64  // bytes from and to the client, beside those of the tunnel
+	// What has been counted beside the tunnel: bytes from and to the client, from
+	// and to the server.
+	in, out              atomic.Int64
+	fromServer, toServer atomic.Int64
 
 	mu      sync.Mutex
 	tunnel  *sock.Tunnel
@@ -102,6 +106,9 @@ func (s *session) abort(c *sock.Conn) {
 	if c != nil {
 		c.Abort()
 	}
+	if s.datagrams != nil {
+		s.datagrams.Abort()
+	}
 }
 
 // use makes a connection to a server the one that ends with the session. False
@@ -165,7 +172,7 @@ func (x *Exchange) begins(s *session) {
 		if s.udp {
 			udp = "udp "
 		}
-		x.logBare(logInfo, "%sclient %s connected to %s", udp, x.client.peerText(), x.client.socket.address)
+		x.logInfo("%sclient %s connected to %s", udp, x.client.peerText(), x.client.socket.address)
 	}
 }
 
@@ -266,31 +273,38 @@ func (s *session) describe(p []byte, x *Exchange) []byte {
 	return x.appendTraffic(p)
 }
 
+// appendPackets appends how many datagrams came from and went to the client.
+func appendPackets(p []byte, requests, responses int) []byte {
+	return fmt.Appendf(p, ", packets from/to client:%d/%d", requests, responses)
+}
+
 // appendTraffic appends how many bytes went where.
 func (x *Exchange) appendTraffic(p []byte) []byte {
 	in, out := x.serverTraffic()
 	return fmt.Appendf(p, ", bytes from/to client:%d/%d, bytes from/to upstream:%d/%d", x.session.received(), x.session.sent(), in, out)
 }
 
-// logBare logs a message about the connection without saying more about it.
-func (x *Exchange) logBare(level logLevel, format string, a ...any) {
+// logInfo logs a message about the connection without saying more about it.
+func (x *Exchange) logInfo(format string, a ...any) {
 	e := x.loc.Conf.Core.ErrorLog
-	if e == nil || level > e.most {
+	if e == nil || e.most < logInfo {
 		return
 	}
 	b := lines.Get().(*line)
 	times := e.logs.clock.at(time.Now())
-	b.begin(times, level, x.client.id)
+	b.begin(times, logInfo, x.client.id)
 	b.buf = fmt.Appendf(b.buf, format, a...)
 	b.end()
-	e.write(b, level, times)
+	e.write(b, logInfo, times)
 	b.free()
 }
 
 // send sends bytes to the client within a time that begins again with every
 // byte that goes out.
 func (x *Exchange) send(p []byte, timeout time.Duration) error {
-	x.client.sock.SetTimeout(timeout)
+	if s := x.client.sock; s != nil {
+		s.SetTimeout(timeout)
+	}
 	n, err := x.session.conn.Write(p)
 	x.session.out.Add(int64(n))
 	return err

@@ -28,6 +28,9 @@ func (x *Exchange) serverSession() (code Code, next bool) {
 	}
 	u.peer, u.name = peer, peer.Name
 	u.state().peer = peer.Name
+	if x.session.udp {
+		return x.exchangeDatagrams()
+	}
 	if !x.connectServer() {
 		return 0, true
 	}
@@ -78,7 +81,7 @@ func (x *Exchange) greetServer() bool {
 func (x *Exchange) serverConnected(udp string) {
 	u := &x.upstream
 	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo && u.conn != nil {
-		x.logBare(logInfo, "%sproxy %s connected to %s", udp, u.conn.sock.LocalAddr(), u.name)
+		x.logInfo("%sproxy %s connected to %s", udp, u.conn.sock.LocalAddr(), u.name)
 	}
 	u.state().connect = nanos() - u.since
 	u.attempt.Connected(u.peer)
@@ -142,7 +145,7 @@ func (x *Exchange) logTunnel(t *sock.Tunnel) {
 	if t.Ended() == &t.BA {
 		who = "upstream"
 	}
-	x.logBare(logInfo, "%s disconnected%s", who, x.appendTraffic(nil))
+	x.logInfo("%s disconnected%s", who, x.appendTraffic(nil))
 }
 
 // logServerError logs a failure to talk to the server.
@@ -164,7 +167,7 @@ func (x *Exchange) serverTraffic() (in, out int64) {
 		return 0, 0
 	}
 	st := u.state()
-	in, out = st.received, st.sent
+	in, out = st.received+x.session.fromServer.Load(), st.sent+x.session.toServer.Load()
 	if t := x.session.current(); t != nil {
 		in, out = in+t.BA.In(), out+t.AB.Out()
 	}
@@ -183,6 +186,8 @@ func (x *Exchange) leaveSessionServer(ok bool) {
 		s.out.Add(t.BA.Out())
 		s.tunnel = nil
 	}
+	s.fromServer.Store(0) // they are the attempt's now
+	s.toServer.Store(0)
 	s.mu.Unlock()
 	now := nanos()
 	if ok {

@@ -130,7 +130,7 @@ func (h *harness) echoDatagrams(ts *testscript.TestScript, port string) {
 			if err != nil {
 				return
 			}
-			_, _ = p.WriteTo([]byte(h.translate(port)+" "+strings.ToUpper(string(buf[:n]))), from)
+			_, _ = p.WriteTo([]byte(port+" "+strings.ToUpper(string(buf[:n]))), from)
 		}
 	}()
 }
