@@ -58,10 +58,7 @@ func isChallenge(conn *tls.Conn) bool {
 func (t *Table) challengePorts() ChallengePorts {
 	var p ChallengePorts
 	for _, s := range t.sockets {
-		if s.fallback.stream {
-			continue
-		}
-		if s.network == "unix" || s.options.quic {
+		if s.network == "unix" || s.options.quic || s.fallback.stream && !s.options.ssl {
 			continue
 		}
 		into := &p.HTTP

@@ -28,6 +28,7 @@ type client struct {
 	tls       bool       // the handshake is over
 	quic      bool       // it is a connection of QUIC; conn and sock are nil
 	secure    *handshake // nil without TLS
+	over      net.Conn   // TLS over sock that a session was passed on with; nil for none
 	insecure  bool       // the listener has ssl, and the client does not speak it
 	sni       *Server    // that has the name the client sent in its handshake; nil for none
 	sniName   string
@@ -83,7 +84,7 @@ func (c *client) serve(req *http1.Request, s stream, keepAlive bool, bad *http1.
 	x.loc = x.server.Level
 	x.method = methodName(req.Method)
 	code := x.begin(bad)
-	if code == OK && (c.secure != nil || c.insecure) {
+	if code == OK && (c.secure != nil && c.over == nil || c.insecure) {
 		code = x.checkClient()
 	}
 	if code != OK {

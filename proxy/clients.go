@@ -310,11 +310,11 @@ func (c *client) servePlain(s *sock.Conn, read []byte) {
 			return
 		}
 		if two {
-			c.serveHTTP2(s, s, read)
+			c.serveHTTP2(c.top(s), s, read)
 			return
 		}
 	}
-	conn := http1.NewConn(s, s, c.endpoint.config(), c.serveHTTP1)
+	conn := http1.NewConn(c.top(s), s, c.endpoint.config(), c.serveHTTP1)
 	if len(read) > 0 {
 		conn.Prefill(read)
 	}

@@ -26,6 +26,8 @@ type compiler struct {
 	expressions map[patternKey]*pcre.Regexp
 	// suites are the cipher strings read so far: servers mostly say the same.
 	suites map[string][]suite
+	// checksCertificates says that finish has the check of all certificates.
+	checksCertificates bool
 	// finish is run after the whole file has been read: what nginx does when it
 	// initializes modules, in the order of registration.
 	finish []func()

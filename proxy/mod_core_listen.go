@@ -170,9 +170,6 @@ func (o *listenOptions) parameter(l *Level, d *parser.Directive, a parser.Arg) e
 		o.defaultServer = true
 		return nil
 	case "ssl":
-		if l.c.names.stream {
-			return sayAt(a, "U001", "sessions over TLS are not served yet", "the \"ssl\" parameter requires ngx_stream_ssl_module")
-		}
 		o.ssl = true
 		return nil
 	case "proxy_protocol":

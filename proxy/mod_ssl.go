@@ -8,10 +8,10 @@ import (
 	"proxyctl/parser"
 )
 
-// TLS towards clients: ngx_http_ssl_module. The rows are here; what a level
-// comes to is in mod_ssl_finish.go, the variables are in mod_ssl_variable.go.
-// Cipher names, sessions, client certificates and the handshake itself are in
-// the tls_ files.
+// TLS towards clients: ngx_http_ssl_module, and most of ngx_stream_ssl_module. The
+// rows are here; what a level comes to is in mod_ssl_finish.go, the variables are
+// in mod_ssl_variable.go. Cipher names, sessions, client certificates and the
+// handshake itself are in the tls_ files.
 
 // sslConf is what the module knows at a level.
 type sslConf struct {
@@ -44,6 +44,8 @@ type sslConf struct {
 	clientCA                        string
 	trusted                         string
 	crl                             string
+	alpn                            List[string]  // of sessions; servers of HTTP have their own
+	handshakeTimeout                time.Duration // of sessions
 
 	server *tlsServer // made of all this; nil without certificates
 }
@@ -67,19 +69,23 @@ const (
 
 func sslModule() Module {
 	return Module{
-		Name: "ngx_http_ssl_module", Commands: sslCommands(), Variables: sslVariables(),
+		Name: "ngx_http_ssl_module", Stream: "ngx_stream_ssl_module",
+		Commands: sslCommands(), Variables: sslVariables(), StreamVariables: sessionTLSVariables(),
 		Init: func(c *Conf) {
 			c.SSL = sslConf{
 				protocols: protocolTLS12 | protocolTLS13, ciphers: defaultCiphers, curves: "auto",
-				timeout: 300 * time.Second, tickets: true, bufferSize: 16 << 10, verifyDepth: 1,
+				timeout: 300 * time.Second, tickets: true, bufferSize: 16 << 10, verifyDepth: 1, handshakeTimeout: time.Minute,
 			}
 		},
 		Finish: finishSSL,
 	}
 }
 
+// inTLSLevels is where most directives about TLS towards clients may stand.
+const inTLSLevels = InHTTP | InServer | inStreamLevels
+
 func sslCommands() []Command {
-	const in = InHTTP | InServer
+	const in = inTLSLevels
 	text := func(f func(s *sslConf) *string) func(*Conf) *string {
 		return func(c *Conf) *string { return f(&c.SSL) }
 	}
@@ -118,13 +124,13 @@ func sslCommands() []Command {
 			Set: setConfCommand(func(c *Conf) **tlsCommands { return &c.SSL.commands }),
 		},
 		Flag(Command{Name: "ssl_prefer_server_ciphers", In: in, Default: "off", Doc: "Takes ciphers of TLS 1.2 and before in the server's order, not the client's."}, flag(func(s *sslConf) *bool { return &s.serverChooses })),
-		Size(Command{Name: "ssl_buffer_size", In: in, Default: "16k", Doc: "Sets how much is sent in one record."}, func(c *Conf) *int64 { return &c.SSL.bufferSize }),
+		Size(Command{Name: "ssl_buffer_size", In: InHTTP | InServer, Default: "16k", Doc: "Sets how much is sent in one record."}, func(c *Conf) *int64 { return &c.SSL.bufferSize }),
 	}
 	return slices.Concat(rows, stapleCommands(), ocspCommands(), sslIgnored())
 }
 
 func stapleCommands() []Command {
-	const in = InHTTP | InServer
+	const in = inTLSLevels
 	text := func(f func(s *sslConf) *string) func(*Conf) *string {
 		return func(c *Conf) *string { return f(&c.SSL) }
 	}
@@ -138,14 +144,14 @@ func stapleCommands() []Command {
 
 // sslIgnored are the directives that need do nothing here.
 func sslIgnored() []Command {
-	const in = InHTTP | InServer
+	const in = inTLSLevels
 	return []Command{
 		Text(Command{
 			Name: "ssl_dhparam", In: in, Syntax: "file", Doc: "Accepted without effect.", Status: NoEffect,
 			Reason: "no cipher with finite field Diffie-Hellman is served; clients use elliptic curves",
 		}, func(c *Conf) *string { return &c.SSL.dhparam }),
 		Flag(Command{
-			Name: "ssl_early_data", In: in, Default: "off", Doc: "Accepts early data over QUIC.",
+			Name: "ssl_early_data", In: InHTTP | InServer, Default: "off", Doc: "Accepts early data over QUIC.",
 			Differs: "over TCP no early data is accepted, as Go's TLS library has none there: clients send it again after the handshake",
 		}, func(c *Conf) *bool { return &c.SSL.earlyData }),
 		Strings(Command{
@@ -242,20 +248,10 @@ func (s *sessionCache) share(l *Level, a parser.Arg, text string, invalid error)
 	if n < leastZone {
 		return sayAt(a, "", "at least 32k", "session cache %q is too small", a.Value)
 	}
-	if err := l.c.table.declareZone(a, name, n); err != nil {
+	if err := l.sharedZone(a, name, n, l.c.names.use("session cache")); err != nil {
 		return err
 	}
 	s.zone, s.size = name, n
-	return nil
-}
-
-// declareZone notes the size of a zone, which must be the same everywhere
-// (ngx_shared_memory_add).
-func (t *Table) declareZone(a parser.Arg, name string, size int64) error {
-	if before := t.sessionZones[name]; before != 0 && before != size {
-		return sayAt(a, "", "", "the size %d of shared memory zone %q conflicts with already declared size %d", size, name, before)
-	}
-	t.sessionZones[name] = size
 	return nil
 }
 

@@ -39,6 +39,7 @@ type tlsServer struct {
 	tickets       bool
 	keys          *ticketKeys // of ssl_session_ticket_key; nil without
 	timeout       time.Duration
+	alpn          []string // of sessions, in the order of preference; nil for none
 	staples       *staples // nil: none
 	recordSize    int      // 0: as large as can be
 }
@@ -47,10 +48,13 @@ type tlsServer struct {
 // its messages, there is none here.
 func finishSSL(l *Level) error {
 	switch l.Context {
-	case InHTTP:
-		l.AtFinish(l.c.checkCertificates)
+	case InHTTP, InStream:
+		if !l.c.checksCertificates { // of both blocks at once
+			l.c.checksCertificates = true
+			l.AtFinish(l.c.checkCertificates)
+		}
 		l.AtFinish(l.c.checkTLSListeners)
-	case InServer:
+	case InServer, InStreamServer:
 		s := &l.Conf.SSL
 		s.server = nil
 		if len(s.certificates.Items) == 0 && !s.rejectHandshake {
@@ -66,9 +70,10 @@ func finishSSL(l *Level) error {
 	return nil
 }
 
-// compile checks in the order of ngx_http_ssl_merge_srv_conf.
+// compile checks in the order of ngx_http_ssl_merge_srv_conf, which that of
+// streams has too.
 func (s *sslConf) compile(l *Level) (*tlsServer, error) {
-	t := &tlsServer{site: l.Server.ID, reject: s.rejectHandshake, verify: s.Verify, cache: s.cache, timeout: s.timeout}
+	t := &tlsServer{site: l.Server.ID, reject: s.rejectHandshake, verify: s.Verify, cache: s.cache, timeout: s.timeout, alpn: s.alpn.Items}
 	if n := len(s.certificates.Items); len(s.keys.Items) < n {
 		return nil, fmt.Errorf("no \"ssl_certificate_key\" is defined for certificate %q", s.certificates.Items[n-1])
 	}
@@ -233,8 +238,9 @@ func (c *compiler) checkCertificates() {
 	if len(sites) == 0 {
 		return
 	}
-	places := make(map[string]parser.Range, len(c.table.Servers))
-	for _, s := range c.table.Servers {
+	servers := c.table.allServers()
+	places := make(map[string]parser.Range, len(servers))
+	for _, s := range servers {
 		places[s.ID] = s.Place
 	}
 	for _, p := range c.opts.CheckCertificates(sites) {
@@ -249,7 +255,7 @@ func (c *compiler) checkCertificates() {
 // certSites lists the servers that show certificates.
 func (t *Table) certSites() []CertSite {
 	var out []CertSite
-	for _, s := range t.Servers {
+	for _, s := range t.allServers() {
 		ssl := s.Level.Conf.SSL.server
 		if ssl == nil || len(ssl.pairs) == 0 {
 			continue
@@ -271,12 +277,16 @@ func (t *Table) certSites() []CertSite {
 }
 
 // checkTLSListeners finds listeners with ssl or quic that have no certificate
-// (ngx_http_ssl_init): the default server must have one, or refuse handshakes;
+// (ngx_http_ssl_init, ngx_stream_ssl_init): the default server must have one, or refuse handshakes;
 // then the others are asked, too.
 func (c *compiler) checkTLSListeners() {
 	seen := map[*endpoint]bool{}
 	var endpoints []*endpoint
-	for _, s := range c.table.Servers {
+	servers := c.table.Servers
+	if c.names.stream {
+		servers = c.table.Sessions
+	}
+	for _, s := range servers {
 		for _, li := range s.listens {
 			if e := c.names.endpoints[li.network+li.text]; e != nil && !seen[e] {
 				seen[e] = true

@@ -70,8 +70,13 @@ func (x *Exchange) passTo(text string) Code {
 	}
 	for _, s := range x.table.sockets {
 		if !s.options.udp && s.bound != nil && s.takes(&u) {
-			x.session.passed = s
 			c.local = netip.AddrPortFrom(u.addr, u.port)
+			if o := &s.endpoint(u.addr).options; c.secure != nil && (o.ssl || o.proxyProtocol) {
+				// Unlike nginx, which reads below the TLS that is there.
+				x.Logf(logError, "cannot pass TLS connection to %q", text)
+				return sessionFailed
+			}
+			x.session.passed = s
 			return Done
 		}
 	}

@@ -45,6 +45,7 @@ func modules() []Module {
 		streamModule(),
 		streamCoreModule(),
 		streamSetModule(), // before limit_conn, which counts by what it sets
+		streamSSLModule(),
 		streamReturnModule(),
 		streamPassModule(),
 		streamProxyModule(),

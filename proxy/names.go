@@ -1,5 +1,7 @@
 package proxy
 
+import "slices"
+
 // names is what a configuration defines by name. The http and the stream block
 // have one each: neither knows the variables, upstreams, formats of logs and
 // addresses of the other.
@@ -36,6 +38,9 @@ func (t *Table) allGroups() []*upstreamBlock {
 	}
 	return out
 }
+
+// allServers gives the servers of both blocks.
+func (t *Table) allServers() []*Server { return slices.Concat(t.Servers, t.Sessions) }
 
 // names gives the names that the exchange's configuration knows.
 func (x *Exchange) names() *names {

@@ -125,7 +125,7 @@ func (r *Runtime) beginQUIC(ctx context.Context, b *boundSocket, q *quicSocket, 
 		return nil, errTooManyClients
 	}
 	r.clients.add(c)
-	c.newHandshake()
+	c.newHandshake(nil)
 	q.users.Add(1)
 	q.handshakes.Add(1)
 	context.AfterFunc(ctx, func() {

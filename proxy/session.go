@@ -147,19 +147,36 @@ func (c *client) serveSession(s *sock.Conn) (passed bool) {
 		}
 	}
 	x := newExchange(c, noStream{}, t)
-	x.begins(&session{conn: s})
+	x.begins(&session{conn: c.top(s)})
 	c.life.onEnd(nil, func() { x.session.abort(s) })
 	x.serveSession()
 	c.life.onEnd(nil, s.Abort) // the exchange goes back to where it came from
+	if c.secure != nil {       // its messages are no longer those of the session
+		c.secure.session = nil
+	}
 	if to := x.session.passed; to != nil {
 		passed = true
 		c.socket, c.endpoint = to.bound, to.endpoint(c.local.Addr())
-		if x.realip.IsValid() { // for whoever gets it that is where it comes from
+		c.sni, c.sniName = nil, "" // these are of that listener's servers
+		if x.realip.IsValid() {    // for whoever gets it that is where it comes from
 			c.remote, c.peerName = x.realip, x.realip.Addr().String()
+		}
+	}
+	if conn := x.session.conn; conn != net.Conn(s) {
+		if c.over = conn; !passed {
+			_ = conn.Close() // TLS says that this is the end
 		}
 	}
 	x.release()
 	return passed
+}
+
+// top is what is read and written: s, or the TLS that a session left over it.
+func (c *client) top(s *sock.Conn) net.Conn {
+	if c.over != nil {
+		return c.over
+	}
+	return s
 }
 
 // begins makes x an exchange of a session.

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"proxyctl/proxy/sock"
@@ -126,16 +128,17 @@ func (x *Exchange) logTunnel(t *sock.Tunnel) {
 		err    error
 		action string
 		level  logLevel
+		conn   net.Conn
 		call   string
 	}{
-		{t.AB.ReadErr, fromClient, logInfo, "recv() failed"},
-		{t.BA.ReadErr, fromServer, logError, "recv() failed"},
-		{t.AB.WriteErr, toServer, logError, "send() failed"},
-		{t.BA.WriteErr, toClient, logInfo, "send() failed"},
+		{t.AB.ReadErr, fromClient, logInfo, t.A, "recv"},
+		{t.BA.ReadErr, fromServer, logError, t.B, "recv"},
+		{t.AB.WriteErr, toServer, logError, t.B, "send"},
+		{t.BA.WriteErr, toClient, logInfo, t.A, "send"},
 	} {
 		if f.err != nil {
 			u.action = f.action
-			x.Logf(f.level, "%v", errorWithCode(f.call, f.err))
+			x.Logf(f.level, "%s", callProblem(f.call, f.conn, f.err))
 		}
 	}
 	if t.AB.WriteErr != nil || t.BA.WriteErr != nil {
@@ -146,6 +149,20 @@ func (x *Exchange) logTunnel(t *sock.Tunnel) {
 		who = "upstream"
 	}
 	x.logInfo("%s disconnected%s", who, x.appendTraffic(nil))
+}
+
+// callProblem says how recv or send failed, or what takes their place over TLS.
+func callProblem(call string, conn net.Conn, err error) string {
+	text := call + "() failed"
+	if _, secure := conn.(*tls.Conn); secure {
+		if text = "SSL_read() failed"; call == "send" {
+			text = "SSL_write() failed"
+		}
+		if errnoOf(err) == 0 {
+			return text + " (" + opensslReason(err) + ")"
+		}
+	}
+	return errorWithCode(text, err).Error()
 }
 
 // logServerError logs a failure to talk to the server.

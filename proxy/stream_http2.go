@@ -108,7 +108,7 @@ func (c *client) detectHTTP2(nc *sock.Conn, read []byte) (all []byte, two, ok bo
 		if n == len(http2.Preface) {
 			return read, true, true
 		}
-		m, err := nc.Read(buf)
+		m, err := c.top(nc).Read(buf)
 		read = append(read, buf[:m]...)
 		if err != nil {
 			return read, false, false

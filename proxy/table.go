@@ -28,16 +28,14 @@ type Table struct {
 	requestZones    map[string]*requestZone
 	connectionZones map[string]*connectionZone
 	cacheZones      map[string]*cacheZone // by the directives' prefix and the name
-	// sessionZones are the sizes of the shared session caches, by name.
-	sessionZones map[string]int64
-	opts         *Options
-	closers      []func()
-	starters     []func()
-	refs         atomic.Int64 // exchanges, and one for being current
+	opts            *Options
+	closers         []func()
+	starters        []func()
+	refs            atomic.Int64 // exchanges, and one for being current
 }
 
 func newTable(o *Options) *Table {
-	t := &Table{opts: o, http: newNames(false), stream: newNames(true), issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, temps: map[string]bool{}, logs: map[string]*logSink{}, sessionZones: map[string]int64{}}
+	t := &Table{opts: o, http: newNames(false), stream: newNames(true), issuers: map[string]*ACMEIssuer{}, zones: map[string]*zone{}, temps: map[string]bool{}, logs: map[string]*logSink{}}
 	t.cacheZones = map[string]*cacheZone{}
 	t.requestZones, t.connectionZones = map[string]*requestZone{}, map[string]*connectionZone{}
 	t.refs.Store(1)

@@ -73,7 +73,7 @@ func (h *handshake) verdict(t *tlsServer) *clientVerdict {
 	if shown := h.state.PeerCertificates; len(shown) > 0 && t != nil && t.authorities != nil {
 		var chain []*x509.Certificate
 		if chain, v.result = t.authorities.verify(shown, time.Now()); v.result == verifyOK && t.ocsp != nil {
-			v.revoked = t.ocsp.check(h.client, chain)
+			v.revoked = t.ocsp.check(h, chain)
 		}
 	} else {
 		v.result = verifyOK
@@ -102,28 +102,34 @@ func (c *client) verdict() *clientVerdict {
 // or without the certificate that the server asks for
 // (ngx_http_process_request).
 func (x *Exchange) checkClient() Code {
-	h := x.client.secure
-	if h == nil {
+	if x.client.secure == nil {
 		x.Logf(logInfo, "client sent plain HTTP request to HTTPS port while reading client request headers")
 		return statusToHTTPS
 	}
+	return x.checkCertificate(" while reading client request headers")
+}
+
+// checkCertificate refuses clients without the certificate that the server asks
+// for. doing is what the log is told beside that.
+func (x *Exchange) checkCertificate(doing string) Code {
+	h := x.client.secure
 	want := x.server.Level.Conf.SSL.Verify
 	if want == verifyOff {
 		return OK
 	}
 	v := x.client.verdict()
 	if v.result != verifyOK && (want != verifyOptionalNoCA || !v.result.optional()) {
-		x.Logf(logInfo, "client SSL certificate verify error: (%d:%s) while reading client request headers", v.result.code, v.result.text)
+		x.Logf(logInfo, "client SSL certificate verify error: (%d:%s)%s", v.result.code, v.result.text, doing)
 		h.sessions.forget()
 		return statusCertError
 	}
 	if v.revoked != "" {
-		x.Logf(logInfo, "client SSL certificate verify error: %s while reading client request headers", v.revoked)
+		x.Logf(logInfo, "client SSL certificate verify error: %s%s", v.revoked, doing)
 		h.sessions.forget()
 		return statusCertError
 	}
 	if want == verifyOn && len(h.state.PeerCertificates) == 0 {
-		x.Logf(logInfo, "client sent no required SSL certificate while reading client request headers")
+		x.Logf(logInfo, "client sent no required SSL certificate%s", doing)
 		h.sessions.forget()
 		return statusNoCert
 	}

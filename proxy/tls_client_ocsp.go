@@ -40,7 +40,7 @@ type ocspCache struct {
 }
 
 func ocspCommands() []Command {
-	const in = InHTTP | InServer
+	const in = inTLSLevels
 	return []Command{
 		Enum(Command{Name: "ssl_ocsp", In: in, Default: "off", Doc: "Asks whether certificates of clients have been revoked."}, []string{"off", "on", "leaf"}, func(c *Conf) *int { return &c.SSL.ocsp }),
 		Text(Command{Name: "ssl_ocsp_responder", In: in, Syntax: "url", Doc: "Sets who is asked, instead of whom certificates name."}, func(c *Conf) *string { return &c.SSL.ocspResponder }),
@@ -63,7 +63,7 @@ func setOCSPCache(l *Level, d *parser.Directive) error {
 	if n < leastZone {
 		return sayAt(a, "", "at least 32k", "OCSP cache %q is too small", a.Value)
 	}
-	if err := l.c.table.declareZone(a, name, n); err != nil {
+	if err := l.sharedZone(a, name, n, l.c.names.use("OCSP cache")); err != nil {
 		return err
 	}
 	l.Conf.SSL.ocspCache = ocspCache{name, n}
@@ -102,16 +102,16 @@ const (
 
 // check asks about every certificate of a verified chain but the root. The answer
 // is what is wrong, "" for nothing.
-func (o *clientOCSP) check(c *client, chain []*x509.Certificate) string {
+func (o *clientOCSP) check(h *handshake, chain []*x509.Certificate) string {
 	n := len(chain) - 1
 	if o.leaf {
 		n = min(n, 1)
 	}
 	for i := range n {
-		status, err := o.status(c, chain[i], chain[i+1])
+		status, err := o.status(h.client, chain[i], chain[i+1])
 		switch {
 		case err != nil:
-			c.logf(logError, tlsHandshaking, "%v", err)
+			h.logf(logError, "%v", err)
 			return ocspFailed
 		case status == ocsp.Revoked:
 			return ocspRevoked

@@ -20,6 +20,7 @@ import (
 // handshake is one TLS connection: what the client asked for and what it got.
 type handshake struct {
 	client   *client
+	session  *Exchange  // that it belongs to; nil for one that requests follow
 	outer    tls.Config // chooses inner by the name the client sends
 	inner    tls.Config
 	sessions sessions
@@ -118,7 +119,7 @@ func (c *client) serveTLS(nc *sock.Conn) {
 		c.servePlain(nc, read)
 		return
 	}
-	h := c.newHandshake()
+	h := c.newHandshake(nil)
 	conn := tls.Server(t, &h.outer)
 	err = conn.Handshake()
 	t.free()
@@ -179,8 +180,8 @@ func (r *smallRecords) Write(p []byte) (int, error) {
 const tlsHandshaking = "SSL handshaking"
 
 // newHandshake prepares the handshake of a connection.
-func (c *client) newHandshake() *handshake {
-	h := &handshake{client: c}
+func (c *client) newHandshake(session *Exchange) *handshake {
+	h := &handshake{client: c, session: session}
 	c.secure = h
 	h.outer.GetConfigForClient = h.choose
 	h.outer.SessionTicketsDisabled = true // inner has its own
@@ -188,26 +189,31 @@ func (c *client) newHandshake() *handshake {
 }
 
 // choose finds the server of the name that the client sends, and sets the
-// connection up as it says (ngx_http_ssl_servername).
+// connection up as it says (ngx_http_ssl_servername, ngx_stream_ssl_servername).
 //
 // As in nginx the session cache, the lifetime of sessions, the keys of tickets
 // and the curves are those of the default server: OpenSSL keeps them with the
 // context that a connection begins with.
 func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	c := h.client
-	t := c.rt.acquire()
-	c.follow(t) // there may have been a reload since the connection was made
-	t.release()
+	if h.session == nil { // else it keeps the table it began with
+		t := c.rt.acquire()
+		c.follow(t) // there may have been a reload since the connection was made
+		t.release()
+	}
 	if config := c.challengeConfig(hello); config != nil && !c.quic {
 		return config, nil
 	}
 	c.sni, c.sniName = nil, ""
 	server := c.endpoint.fallback
 	if name, _ := parseHost([]byte(hello.ServerName), nil); name.ok && len(name.name) > 0 {
-		if s := c.endpoint.find(name.name, nil); s != nil {
+		if s := c.endpoint.find(name.name, h.session); s != nil {
 			server = s
 			c.sni, c.sniName = s, string(name.name)
 		}
+	}
+	if x := h.session; x != nil {
+		x.server, x.loc = server, server.Level
 	}
 	h.offered = offer{hello.ServerName, hello.CipherSuites, hello.SupportedCurves, hello.SignatureSchemes}
 	initial := c.endpoint.fallback.Level.Conf.SSL.server
@@ -241,7 +247,11 @@ func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initia
 		return
 	}
 	in.GetCertificate = h.certificate
-	in.NextProtos = c.protocols(server)
+	if h.session != nil {
+		in.NextProtos = sessionALPN(t.alpn, hello.SupportedProtos)
+	} else {
+		in.NextProtos = c.protocols(server)
+	}
 	if t.authorities != nil {
 		in.ClientAuth = tls.RequestClientCert
 		in.ClientCAs = t.authorities.named
@@ -300,7 +310,7 @@ func (h *handshake) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 func (h *handshake) findCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t, c := h.server, h.client
 	if len(t.sources) > 0 {
-		return c.certificateFrom(t.sources, hello)
+		return h.certificateFrom(t.sources, hello)
 	}
 	get := c.rt.opts.Certificate
 	if get == nil || len(t.pairs) == 0 {
@@ -315,21 +325,25 @@ func (h *handshake) findCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 
 // certificateFrom evaluates the names of certificates, reads these and takes the
 // first one that the client can use.
-func (c *client) certificateFrom(sources []*certSource, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	t := c.rt.acquire()
-	defer t.release()
-	x := &Exchange{client: c, table: t, stream: noStream{}, Req: &http1.Request{}, server: c.endpoint.fallback, start: time.Now(), slots: make([]slot, t.http.vars.slots)}
-	if c.sni != nil {
-		x.server = c.sni
+func (h *handshake) certificateFrom(sources []*certSource, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	x := h.session
+	if x == nil {
+		c := h.client
+		t := c.rt.acquire()
+		defer t.release()
+		x = &Exchange{client: c, table: t, stream: noStream{}, Req: &http1.Request{}, server: c.endpoint.fallback, start: time.Now(), slots: make([]slot, t.http.vars.slots)}
+		if c.sni != nil {
+			x.server = c.sni
+		}
+		x.loc = x.server.Level
 	}
-	x.loc = x.server.Level
 	nameless := *hello
 	nameless.ServerName = "" // else SupportsCertificate looks for it in the certificate
 	var first *tls.Certificate
 	for _, s := range sources {
 		cert, err := s.get(x)
 		if err != nil {
-			c.logf(logError, tlsHandshaking, "%v", err)
+			h.logf(logError, "%v", err)
 			return nil, errCertificate
 		}
 		if cert == nil {
@@ -463,16 +477,26 @@ func (h *handshake) connConfig() *http1.ConnConfig {
 // failed logs a handshake that did not succeed, in the words of OpenSSL where it
 // has some. All of it is the client's doing, and so of level info.
 func (h *handshake) failed(t *transport, err error) {
-	c := h.client
 	switch {
 	case t.Aborted():
 	case h.rejected:
-		c.logf(logInfo, tlsHandshaking, "handshake rejected")
+		h.logf(logInfo, "handshake rejected")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.logf(logInfo, tlsHandshaking, "client timed out (110: Connection timed out)")
+		if h.session == nil { // nginx says nothing about sessions
+			h.logf(logInfo, "client timed out (110: Connection timed out)")
+		}
 	case t.alert() != 0:
-		c.logf(logInfo, tlsHandshaking, "SSL_do_handshake() failed (%s)", alertText(t.alert()))
+		h.logf(logInfo, "SSL_do_handshake() failed (%s)", alertText(t.alert()))
 	default:
-		c.logf(handshakeLevel(err), tlsHandshaking, "%s", handshakeProblem(err))
+		h.logf(handshakeLevel(err), "%s", handshakeProblem(err))
 	}
+}
+
+// logf logs a message about the handshake.
+func (h *handshake) logf(level logLevel, format string, a ...any) {
+	if h.session != nil { // which says what it does
+		h.session.Logf(level, format, a...)
+		return
+	}
+	h.client.logf(level, tlsHandshaking, format, a...)
 }

@@ -99,7 +99,7 @@ func (s *sessionZones) zone(name string, limit int64) *sessionZone {
 // retain forgets the zones that a new generation does not name.
 func (s *sessionZones) retain(t *Table) {
 	named := map[string]bool{}
-	for _, server := range t.Servers {
+	for _, server := range t.allServers() {
 		if ssl := server.Level.Conf.SSL.server; ssl != nil {
 			named[ssl.cache.zoneName(ssl.site)] = true
 			if ssl.ocsp != nil {

@@ -20,6 +20,7 @@ import (
 // getFlags are what may stand before the address.
 type getFlags struct {
 	cert        string
+	alpn        []string
 	http2       bool
 	http3       bool
 	unexplained bool

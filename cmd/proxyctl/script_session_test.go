@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,20 +19,35 @@ import (
 
 // Commands for the stream block: bytes and datagrams instead of requests.
 
-// talk [-keep | -udp] PORT TEXT...: sends the texts on one connection, ends its
-// own direction, and prints what comes back until the server closes; with -keep
-// it does not end its direction. With -udp each text is a datagram, and one is
-// awaited for each; with ! none comes. Texts are written as files are for send,
-// "" is none.
+// talk [-keep | -udp] [-tls=NAME [-cert=NAME] [-resume] [-alpn=NAME,NAME]] PORT
+// TEXT...: sends the texts on one connection, ends its own direction, and prints
+// what comes back until the server closes; with -keep it does not end its direction.
+// With -tls it speaks TLS; with ! the handshake must fail.
+// With -udp each text is a datagram, and one is awaited for each; with ! none comes.
+// Texts are written as files are for send, "" is none.
 func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 	h := harnessOf(ts)
-	var flags []string
+	var secure getFlags
+	var name string
+	network, keep := "tcp", false
 	for strings.HasPrefix(args[0], "-") {
-		flags, args = append(flags, args[0]), args[1:]
-	}
-	network := "tcp"
-	if slices.Contains(flags, "-udp") {
-		network = "udp"
+		switch flag, value, _ := strings.Cut(args[0], "="); flag {
+		case "-keep":
+			keep = true
+		case "-udp":
+			network = "udp"
+		case "-tls":
+			name = value
+		case "-cert":
+			secure.cert = value
+		case "-resume":
+			secure.resume = true
+		case "-alpn":
+			secure.alpn = strings.Split(value, ",")
+		default:
+			ts.Fatalf("talk has no flag %s", flag)
+		}
+		args = args[1:]
 	}
 	c, err := net.Dial(network, "127.0.0.1:"+h.translate(args[0]))
 	ts.Check(err)
@@ -42,12 +56,24 @@ func scriptTalk(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprint(ts.Stdout(), h.restore(h.datagrams(ts, c, neg, args[1:])))
 		return
 	}
+	if name != "" {
+		if c, err = h.secure(ts, c, name, secure); neg {
+			if err == nil { // in TLS 1.3 the server has the last word
+				_, err = c.Read(make([]byte, 1))
+			}
+			if err == nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+				ts.Fatalf("the handshake did not fail: %v", err)
+			}
+			return
+		}
+		ts.Check(err)
+	}
 	for _, text := range args[1:] {
 		_, err := io.WriteString(c, wireText(text))
 		ts.Check(err)
 	}
-	if !slices.Contains(flags, "-keep") {
-		ts.Check(c.(*net.TCPConn).CloseWrite())
+	if !keep {
+		ts.Check(c.(interface{ CloseWrite() error }).CloseWrite())
 	}
 	ts.Check(c.SetReadDeadline(time.Now().Add(10 * time.Second)))
 	answer, err := io.ReadAll(c)

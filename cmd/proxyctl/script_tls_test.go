@@ -77,7 +77,7 @@ func (h *harness) secure(ts *testscript.TestScript, c net.Conn, host string, fla
 }
 
 func (h *harness) tlsConfig(ts *testscript.TestScript, host string, flags getFlags) *tls.Config {
-	config := &tls.Config{ServerName: host, InsecureSkipVerify: true}
+	config := &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: flags.alpn}
 	if flags.resume {
 		config.ClientSessionCache = h.sessions
 	}

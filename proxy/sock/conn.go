@@ -447,6 +447,9 @@ func (c *Conn) Reset() {
 // NetConn returns what was wrapped.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
+// Under is c, for those who embed one.
+func (c *Conn) Under() *Conn { return c }
+
 // LocalAddr returns the address at this end.
 func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 

@@ -415,6 +415,38 @@ func TestTunnelEnds(t *testing.T) {
 	}
 }
 
+// ending notes what is done to the connection that it embeds, as TLS over it would.
+type ending struct {
+	*Conn
+	ended atomic.Bool
+}
+
+func (e *ending) NetConn() net.Conn { return e }
+
+func (e *ending) CloseWrite() error {
+	if e.Aborted() {
+		return net.ErrClosed
+	}
+	e.ended.Store(true)
+	return nil
+}
+
+// TestTunnelSaysItsEnd: over TLS the end is said before the connection ends.
+func TestTunnelSaysItsEnd(t *testing.T) {
+	t.Parallel()
+	s := sweeper(t)
+	client, a := pair(t, s)
+	b, server := pair(t, s)
+	_ = server
+	over := &ending{Conn: b}
+	tunnel := NewTunnel(a, over)
+	_ = client.CloseWrite()
+	tunnel.Run()
+	if !over.ended.Load() || !b.Aborted() || raw(over) != b {
+		t.Errorf("the end was said: %v; the connection below was ended: %v", over.ended.Load(), b.Aborted())
+	}
+}
+
 // TestTunnelRate: a second's worth goes at once, the rest at the rate.
 func TestTunnelRate(t *testing.T) {
 	t.Parallel()

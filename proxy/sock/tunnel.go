@@ -182,8 +182,22 @@ func (t *Tunnel) pump(f *Flow, dst, src net.Conn, first []byte) {
 			return
 		}
 	}
+	if werr == nil && f.ReadErr == nil {
+		sayEnd(dst)
+	}
 	t.deciding.CompareAndSwap(nil, f)
 	t.stop()
+}
+
+// sayEnd tells a peer over TLS that nothing was cut off. To others the end of the
+// connection says as much.
+func sayEnd(c net.Conn) {
+	if _, plain := c.(*Conn); plain {
+		return
+	}
+	if h, ok := c.(halfCloser); ok {
+		_ = h.CloseWrite()
+	}
 }
 
 // pass writes what has been read.
@@ -328,8 +342,8 @@ func abort(c net.Conn) {
 // raw gives the Conn that c is or lies over; nil for none.
 func raw(c net.Conn) *Conn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		if s, ok := t.NetConn().(*Conn); ok {
-			return s
+		if s, ok := t.NetConn().(interface{ Under() *Conn }); ok {
+			return s.Under()
 		}
 	}
 	s, _ := c.(*Conn)
