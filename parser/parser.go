@@ -62,6 +62,22 @@ func Parse(src *Source, o Options) *File {
 	return newLoader(src, o).parse(src)
 }
 
+// TooMuch gives the error of a configuration that is too large to be read to its
+// end; nil for others. What is wrong with the rest does not matter then.
+func (f *File) TooMuch() *Diagnostic {
+	for b := f.Body; b != nil && len(b.Items) > 0; {
+		last := b.Items[len(b.Items)-1]
+		if last.Err != nil && last.Err.Code == codeTooMuch {
+			return last.Err
+		}
+		b = last.Block
+		if n := len(last.Files); n > 0 {
+			b = last.Files[n-1].Body
+		}
+	}
+	return nil
+}
+
 func newLoader(src *Source, o Options) *loader {
 	l := &loader{Options: o, texts: map[string]loaded{}}
 	if l.Dir == "" {

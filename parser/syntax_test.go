@@ -228,8 +228,11 @@ func TestWordLimit(t *testing.T) {
 	l.words = maxWords - 3
 	f := l.parse(&Source{Name: "t.conf", Text: []byte("a b; c {\n d; e; } f;")})
 	all := problems(f)
-	if !f.cut || len(all) != 1 || all[0].Code != codeTooMuch || all[0].At.Line() != 2 {
+	if !f.cut || len(all) != 1 || all[0].Code != codeTooMuch || all[0].At.Line() != 2 || f.TooMuch() != all[0] {
 		t.Error(all)
+	}
+	if d := parseText("a b; c { d; e; } f;").TooMuch(); d != nil {
+		t.Error(d)
 	}
 }
 

@@ -72,6 +72,10 @@ type Level struct {
 // nginx resolves when it reads its configuration.
 func Load(file *parser.File, o *Options) (*Table, []*parser.Diagnostic) {
 	c := newCompiler(o)
+	if d := file.TooMuch(); d != nil { // millions of servers need not be made to be thrown away
+		c.add(reading, d)
+		return nil, c.diagnostics()
+	}
 	main := c.level(InMain, nil, &Conf{Main: &c.table.Main})
 	c.initMain()
 	c.body(main, file.Body)
