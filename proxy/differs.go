@@ -88,10 +88,11 @@ func namesOtherCiphers(u *use) bool {
 	return err != nil || errServed != nil || len(suites) < len(list)
 }
 
-// namesOtherGroups is about lists of groups with one that is not served.
+// namesOtherGroups is about lists of groups with one that is not served, or with
+// several that are.
 func namesOtherGroups(u *use) bool {
 	served, err := curves(u.arg(0))
-	return err != nil || u.arg(0) != "auto" && len(served) <= strings.Count(u.arg(0), ":")
+	return err != nil || len(served) > 1 || u.arg(0) != "auto" && len(served) <= strings.Count(u.arg(0), ":")
 }
 
 // mayLeaveFolder is about aliases that a path with .. can lead out of: nginx

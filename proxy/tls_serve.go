@@ -237,7 +237,7 @@ var errNoTLS = errors.New("no TLS on this address any more")
 func (h *handshake) configure(hello *tls.ClientHelloInfo, server *Server, initial *tlsServer) {
 	t, c, in := h.server, h.client, &h.inner
 	in.MinVersion, in.MaxVersion = t.versionsFor(hello)
-	in.CurvePreferences = initial.curves
+	in.CurvePreferences = curvesFor(hello, in.MaxVersion, initial.curves, t.serverChooses)
 	in.CipherSuites = h.suitesFor(hello, in.MaxVersion)
 	in.DynamicRecordSizingDisabled = true // nginx's records are as large as ssl_buffer_size
 	if server.Level.Conf.SSL.rejectHandshake {
@@ -360,6 +360,25 @@ func (h *handshake) certificateFrom(sources []*certSource, hello *tls.ClientHell
 }
 
 var errCertificate = errors.New("cert cb error")
+
+// curvesFor decides which curves up to TLS 1.2 the client gets: crypto/tls has the
+// client's order, nginx the server's where it has its order of suites
+// (tls1_shared_group in OpenSSL). From TLS 1.3 on the client's guess counts.
+func curvesFor(hello *tls.ClientHelloInfo, most uint16, served []tls.CurveID, serverChooses bool) []tls.CurveID {
+	if !serverChooses || most >= tls.VersionTLS13 && slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		return served
+	}
+	list := served
+	if list == nil {
+		list = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP521, tls.CurveP384}
+	}
+	for i, id := range list {
+		if slices.Contains(hello.SupportedCurves, id) {
+			return list[i : i+1]
+		}
+	}
+	return served
+}
 
 // suitesFor decides which suite up to TLS 1.2 the client gets: crypto/tls has an
 // order of its own, nginx has the client's or, if told so, the server's. There is
