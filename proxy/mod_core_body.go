@@ -51,8 +51,8 @@ func (b *requestBody) close() {
 	*b = requestBody{}
 }
 
-// hasBody says whether the request announces a body.
-func (x *Exchange) hasBody() bool { return x.contentLength() > 0 || x.Req.Chunked }
+// hasBody says whether the request announces a body, or an end that has not come.
+func (x *Exchange) hasBody() bool { return x.contentLength() > 0 || x.Req.Chunked || x.Req.Open }
 
 // bodyLimit is client_max_body_size; 0 for none.
 func (x *Exchange) bodyLimit() int64 { return x.loc.Conf.Core.MaxBodySize }

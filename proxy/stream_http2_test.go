@@ -12,6 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"proxyctl/proxy/http2"
 )
 
 // overHTTP2 makes a client that speaks HTTP/2 without TLS over a unix socket of
@@ -213,4 +218,27 @@ func TestHTTP2OverTLS(t *testing.T) {
 		}
 		_ = nc.Close()
 	}
+}
+
+// TestHTTP2EmptyBody: the end of a body is waited for even when it is announced
+// to be empty; here the client goes away instead.
+func TestHTTP2EmptyBody(t *testing.T) {
+	t.Parallel()
+	r := run(t, `events {} http { log_format l '$request $status'; access_log logs/access.log l;
+		server { listen unix:%dir%/two.sock; server_name a.test; http2 on; location / { proxy_pass http://unix:%dir%/none.sock; } } }`)
+	c := r.dial("two.sock")
+	defer c.Close()
+	if _, err := io.WriteString(c, http2.Preface); err != nil {
+		t.Fatal(err)
+	}
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-length", "0"}} {
+		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	framer := xhttp2.NewFramer(c, c)
+	_ = framer.WriteSettings()
+	_ = framer.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	_ = framer.WriteRSTStream(1, xhttp2.ErrCodeCancel)
+	r.await("logs/access.log", "POST / HTTP/2.0 499")
 }

@@ -242,6 +242,8 @@ func (r *Request) check(ended bool) *http1.ParseError {
 		return refused("client prematurely closed stream")
 	case !ended && req.ContentLength < 0:
 		req.Chunked = true // a body whose end will be seen
+	case !ended && req.ContentLength == 0:
+		req.Open = true
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ type Request struct {
 	Fields         []Field
 	ContentLength  int64 // -1: none
 	Chunked        bool
+	Open           bool // over HTTP/2 and HTTP/3, a body of no bytes has not been ended
 	Close          bool // words of Connection
 	KeepAlive      bool
 	Upgrade        bool
