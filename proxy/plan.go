@@ -67,6 +67,7 @@ type PlanRoute struct {
 	Files  *PlanFiles
 	Text   string // the statement, or "" for what none stands for
 	Place  string
+	Closed bool // it stands for one that cannot be said
 }
 
 // PlanCondition is what a request must be like: Op is "=", "~", "~*", one of
@@ -182,13 +183,13 @@ func MakePlan(t *Table, file *parser.File) *Plan {
 	}
 	p.defaults()
 	p.root.walk(p.account)
-	slices.SortStableFunc(p.Unsaid, func(a, b Unsaid) int { return comparePlaces(a.Place, b.Place) })
+	slices.SortStableFunc(p.Unsaid, func(a, b Unsaid) int { return ComparePlaces(a.Place, b.Place) })
 	p.Unsaid = slices.Compact(p.Unsaid)
 	return p.Plan
 }
 
-// comparePlaces puts places into the order of files and lines.
-func comparePlaces(a, b string) int {
+// ComparePlaces puts places, "file:line", into the order of files and lines.
+func ComparePlaces(a, b string) int {
 	split := func(place string) (string, int) {
 		i := strings.LastIndexByte(place, ':')
 		line, _ := strconv.Atoi(place[i+1:])
@@ -251,6 +252,9 @@ func (p *planner) account(u *use) {
 	case plannedDirectives[name] || tuningDirectives[name]:
 		return
 	}
+	if strings.HasPrefix(name, "proxy_cache_") || strings.HasPrefix(name, "fastcgi_cache_") || name == "proxy_no_cache" || name == "fastcgi_no_cache" {
+		return // without a cache they do nothing, and the cache is refused
+	}
 	switch name {
 	case "map", "set", "geo", "split_clients": // where they are used, their variables are unknown
 		return
@@ -258,7 +262,7 @@ func (p *planner) account(u *use) {
 		if !hasWord("SSLv2", "SSLv3", "TLSv1", "TLSv1.1")(u) {
 			return
 		}
-	case "autoindex", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "gzip_static", "ssi":
+	case "autoindex", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "fastcgi_cache", "gzip_static", "ssi", "ssl_early_data":
 		if u.arg(0) == "off" || name == "satisfy" && u.arg(0) == "all" {
 			return
 		}

@@ -51,7 +51,10 @@ func (p *planner) pass(u *use) *PlanPass {
 		}
 		out.Servers = []PlanTarget{{Address: t.host + ":" + t.port, Weight: 1, Place: out.Place}}
 	}
-	out.Fields = p.fields(u.in, "proxy_set_header")
+	out.Fields = slices.DeleteFunc(p.fields(u.in, "proxy_set_header"), func(f PlanField) bool {
+		own := "$http_" + strings.ReplaceAll(lower(f.Name), "-", "_") // the client's own is passed on anyway
+		return f.Value == own && !slices.Contains([]string{"$http_host", "$http_connection", "$http_upgrade"}, own)
+	})
 	if !slices.ContainsFunc(out.Fields, func(f PlanField) bool { return strings.EqualFold(f.Name, "Host") }) {
 		out.Fields = append(out.Fields, PlanField{Name: "Host", Value: out.Name, Place: out.Place})
 	}

@@ -18,6 +18,7 @@ func (p *planner) locationsOf(s *scope) []PlanRoute {
 		r, _, ok := p.route(s)
 		if !ok {
 			r = closed(s.open, 503)
+			r.Closed = true
 		}
 		if s.one("return") == nil { // else nothing gets here
 			r.Kind, r.Name = PrefixLocation, "/"
@@ -114,7 +115,9 @@ func (p *planner) routes(u *use) []PlanRoute {
 	} else if r, before, ok := p.route(u.body); ok {
 		out = append(before, r)
 	} else { // what is left out is closed: its requests must not come to another
-		out = []PlanRoute{closed(u, 503)}
+		r := closed(u, 503)
+		r.Closed = true
+		out = []PlanRoute{r}
 	}
 	for i := range out {
 		out[i].Kind, out[i].Name, out[i].Caseless = l.kind, l.name, l.caseless
@@ -176,6 +179,7 @@ func (p *planner) route(s *scope) (PlanRoute, []PlanRoute, bool) {
 		r.MaxBody = size
 	}
 	var before []PlanRoute
+	var variant *PlanRoute
 	if s.in == InServer {
 		if s.one("return") != nil {
 			return r, nil, true // said before
@@ -185,7 +189,7 @@ func (p *planner) route(s *scope) (PlanRoute, []PlanRoute, bool) {
 		if !ok {
 			return r, nil, false
 		}
-		before, r.Rewrite = script.routes, script.rewrite
+		before, r.Rewrite, variant = script.routes, script.rewrite, script.variant
 		if script.answer != nil { // before anybody is asked who he is
 			r.Answer = script.answer
 			return r, before, true
@@ -202,7 +206,15 @@ func (p *planner) route(s *scope) (PlanRoute, []PlanRoute, bool) {
 	}
 	r.Login = p.login(s)
 	r.Compress = p.compression(s)
-	return r, before, p.answers(s, &r)
+	if !p.answers(s, &r) {
+		return r, nil, false
+	}
+	if variant != nil { // the same with other fields
+		other := r
+		other.When, other.Fields, other.Text, other.Place = variant.When, variant.Fields, variant.Text, variant.Place
+		before = append(before, other)
+	}
+	return r, before, true
 }
 
 // refusesAll tells a route that lets nobody in.

@@ -45,6 +45,7 @@ type script struct {
 	routes  []PlanRoute // for those that a condition holds for, without the location's path
 	rewrite *PlanRewrite
 	answer  *PlanAnswer // for all others
+	variant *PlanRoute  // for these other fields are added
 }
 
 // scriptOf reads them; false when the location cannot be carried over.
@@ -52,6 +53,9 @@ func (p *planner) scriptOf(s *scope) (script, bool) {
 	var out script
 	for _, u := range s.own("return", "rewrite", "if", "break") {
 		switch name := u.Name.Value; {
+		case out.variant != nil:
+			p.unsaid(u, "it stands behind a condition that changes fields")
+			return out, false
 		case out.rewrite != nil && name != "break":
 			p.unsaid(u, "it is asked about a path that has been rewritten")
 			return out, false
@@ -68,6 +72,11 @@ func (p *planner) scriptOf(s *scope) (script, bool) {
 			p.unsaid(u, "after it nginx looks for a location once more: with \"break\" it would stay in this one")
 			return out, false
 		default:
+			when, ok := p.condition(u)
+			if ok && onlyFields(u.body) {
+				out.variant = &PlanRoute{When: []PlanCondition{when}, Fields: p.fields(u.body, "add_header"), Text: u.said(), Place: when.Place}
+				continue
+			}
 			routes := p.conditional(u)
 			if routes == nil {
 				return out, false
@@ -83,14 +92,29 @@ func (p *planner) plain(u *use, s *scope, a *PlanAnswer) PlanRoute {
 	return PlanRoute{Kind: Nameless, Answer: a, Fields: p.fields(s, "add_header"), Text: u.said(), Place: linePlace(u.Name.Range)}
 }
 
-// conditional reads a condition whose block returns or redirects.
-func (p *planner) conditional(u *use) []PlanRoute {
+// condition reads what if asks.
+func (p *planner) condition(u *use) (PlanCondition, bool) {
 	c, ok := conditionOf(u)
 	if !ok || strings.HasPrefix(c.op, "-") || strings.HasPrefix(c.op, "!-") {
 		p.unsaid(u, "conditions on files are not carried over")
+		return PlanCondition{}, false
+	}
+	return PlanCondition{Variable: c.variable, Op: c.op, Value: p.text(u.in, c.value), Place: linePlace(u.Name.Range)}, true
+}
+
+// onlyFields reports whether a block adds fields to answers and does nothing else.
+func onlyFields(s *scope) bool {
+	return s.own("add_header") != nil && !slices.ContainsFunc(s.uses, func(u *use) bool {
+		return u.Name.Value != "add_header" && !tuningDirectives[u.Name.Value]
+	})
+}
+
+// conditional reads a condition whose block returns or redirects.
+func (p *planner) conditional(u *use) []PlanRoute {
+	when, ok := p.condition(u)
+	if !ok {
 		return nil
 	}
-	when := PlanCondition{Variable: c.variable, Op: c.op, Value: p.text(u.in, c.value), Place: linePlace(u.Name.Range)}
 	var out []PlanRoute
 	for _, o := range u.body.uses {
 		var r PlanRoute
@@ -183,6 +207,9 @@ func (p *planner) constant(s *scope, name string) (string, bool) {
 			return strings.TrimPrefix(names[0], "."), true
 		}
 		return "", len(names) == 0
+	}
+	if name == "ssl_early_data" && s.setting(name, "off") == "off" {
+		return "", true
 	}
 	var found *use
 	for in := s; in != nil; in = in.up {

@@ -161,15 +161,36 @@ func anything(word string) string {
 }
 
 // caddyRewrite writes a rewrite for the requests of a matcher that is written.
+// Captures stay as they were sent: decoded ones could begin arguments.
 func (w *writer) caddyRewrite(r *proxy.PlanRewrite, m *caddyMatcher) {
-	switch to, ok := expand(r.To, caddyText, caddyWords(m.captures)); {
+	path, arguments, more := strings.Cut(r.To, "?")
+	pattern, ok := w.goPattern(r.Expression, "rewrite", r.Place)
+	switch {
 	case !ok:
-		w.missing("rewrite", r.Expression+" "+r.To, r.Place, "a variable in it has no equivalent", false)
-	case strings.Contains(r.To, "?") && r.Arguments:
+		return
+	case strings.Contains(captureOnly.ReplaceAllString(path, ""), "$") || strings.ContainsAny(arguments, "$"):
+		w.missing("rewrite", r.Expression+" "+r.To, r.Place, "in the new path there can be captures only", false)
+		return
+	case more && r.Arguments:
 		w.missing("rewrite", r.Expression+" "+r.To, r.Place, "arguments cannot be added to those of the request", false)
-	default:
-		w.line(r.Place, "rewrite @%s %s", m.name, quote(caddyURI(to, r.Arguments)))
+		return
 	}
+	w.opening(r.Place, "route @%s", m.name)
+	w.caddyPath(r.Place, "^.*?(?:"+pattern+").*$", caddyText(path))
+	if more || !r.Arguments {
+		w.line(r.Place, "rewrite * %s", quote("{path}?"+arguments))
+	}
+	w.closing()
+}
+
+// captureOnly is a capture by number that nothing follows that could belong to it.
+var captureOnly = regexp.MustCompile(`\$\d\b`)
+
+// caddyPath changes the path by an expression, once it is written in the usual way.
+func (w *writer) caddyPath(place, pattern, to string) {
+	w.line(place, "rewrite * {path}")
+	w.line(place, "uri path_regexp /{2,} /")
+	w.line(place, "uri path_regexp %s %s", quote(pattern), quote(to))
 }
 
 // caddyURI is a URI to rewrite to: Caddy keeps the arguments where it has none.
@@ -252,7 +273,7 @@ func (w *writer) caddyReplace(r *proxy.PlanRoute) {
 	case r.Kind == proxy.ExactLocation:
 		w.line(p.Place, "rewrite * %s", quote(p.Path))
 	case !slash || !whole:
-		w.line(p.Place, "uri path_regexp %s %s", quote("^"+regexp.QuoteMeta(r.Name)), quote(p.Path))
+		w.caddyPath(p.Place, "^"+regexp.QuoteMeta(r.Name), caddyText(p.Path))
 	default:
 		if from != "" {
 			w.line(p.Place, "uri strip_prefix %s", quote(from))
@@ -272,6 +293,7 @@ func (w *writer) caddyUp(p *proxy.PlanPass, word wording) {
 			w.line(f.Place, "# %s: Caddy sets it by itself, and trusts none that clients send", f.Name)
 		case !ok:
 			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
+			w.line(f.Place, "header_up %s", quote("-"+f.Name)) // nobody may send it in its place
 		case value == "":
 			w.line(f.Place, "header_up %s", quote("-"+f.Name))
 		default:

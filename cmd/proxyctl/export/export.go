@@ -29,7 +29,8 @@ func To(target string, p *proxy.Plan, place func(string) string) ([]byte, []prox
 	case "gateway-api":
 		w.gateway(p)
 	}
-	return w.Bytes(), w.unsaid
+	slices.SortStableFunc(w.unsaid, func(a, b proxy.Unsaid) int { return proxy.ComparePlaces(a.Place, b.Place) })
+	return w.Bytes(), slices.Compact(w.unsaid)
 }
 
 // writer collects lines, each with the place it comes from.

@@ -211,6 +211,8 @@ func (w *writer) gatewayRule(r *proxy.PlanRoute, name string) {
 	guarded := w.gatewayGuards(r)
 	filters := &writer{place: w.place}
 	switch {
+	case r.Closed:
+		ok = false
 	case r.Answer != nil:
 		ok = w.gatewayRedirect(r.Answer, filters)
 	case !hasContent(r):
@@ -356,6 +358,7 @@ func (w *writer) gatewayFields(r *proxy.PlanRoute, filters *writer) {
 		case strings.EqualFold(f.Name, "Host") && (f.Value == "$host" || f.Value == "$http_host"):
 		case strings.Contains(f.Value, "$"):
 			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "values are fixed texts", false)
+			remove = append(remove, f) // nobody may send it in its place
 		case strings.EqualFold(f.Name, "Host"):
 			host = f.Value
 		case f.Value == "":

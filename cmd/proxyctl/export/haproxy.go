@@ -161,13 +161,13 @@ func pemOf(certificate string) string {
 func (w *writer) haproxyChoice(s *proxy.PlanServer) {
 	for j := range s.Routes {
 		r := &s.Routes[j]
-		here := fmt.Sprintf("{ var(txn.site) -m str %s } !{ var(txn.route) -m found }", siteOf(s))
+		here := fmt.Sprintf("{ var(txn.site) -m str %s } !{ var(txn.route) -m found } ", siteOf(s))
 		if r.Kind == proxy.Nameless && r.Rewrite != nil {
 			w.haproxyRewrite(r.Rewrite, here, haWords(s, r))
 			continue
 		}
 		if condition, ok := w.haproxyCondition(s, r); ok {
-			w.line(r.Place, "http-request set-var(txn.route) str(%s) if %s%s", routeName(s, j), here, condition)
+			w.line(r.Place, "http-request set-var(txn.route) str(%s) if %s", routeName(s, j), strings.TrimSpace(here+strings.TrimPrefix(condition, " ")))
 		}
 	}
 }
@@ -238,9 +238,7 @@ func (w *writer) haproxyRewrite(r *proxy.PlanRewrite, when string, word wording)
 	case strings.Contains(to, "?") || !r.Arguments:
 		w.missing("rewrite", r.Expression+" "+r.To, r.Place, "the arguments of requests are not changed", false)
 	default:
-		w.line(r.Place, "http-request deny status 400 if %s { var(txn.path) -m reg %s } !{ path -m reg %s } # written in an unusual way", when, haQuote(r.Expression), haQuote(r.Expression))
-		w.line(r.Place, "http-request replace-path %s %s if %s", haQuote(r.Expression), haQuote(to), when)
-		w.line(r.Place, "%s if %s", haPath, when)
+		w.haproxyPath(r.Place, r.Expression, to, when)
 	}
 }
 
@@ -324,7 +322,7 @@ func (w *writer) haproxyBackend(r *proxy.PlanRoute, name string) {
 	}
 	w.haproxyCompression(r.Compress)
 	if r.Rewrite != nil {
-		w.haproxyRewrite(r.Rewrite, "TRUE", haWords(nil, r))
+		w.haproxyRewrite(r.Rewrite, "", haWords(nil, r))
 	}
 	if p.Replace {
 		w.haproxyReplace(r)
@@ -371,11 +369,20 @@ func (w *writer) haproxyReplace(r *proxy.PlanRoute) {
 		w.line(p.Place, "http-request set-path %s", haQuote(haText(p.Path)))
 		return
 	}
-	name := regexp.QuoteMeta(r.Name)
-	w.line(p.Place, "http-request set-var(txn.plain) bool(1) if { path -m beg %s }", haQuote(r.Name))
-	w.line(p.Place, "http-request replace-path %s %s if { var(txn.plain) -m found }", haQuote("^"+name+"(.*)$"), haQuote(haText(p.Path)+`\1`))
-	odd := fmt.Sprintf("%%[var(txn.path),regsub('^%s','%s'),url_enc,regsub(%%2F,/,g)]", name, haText(p.Path))
-	w.line(p.Place, "http-request set-path %s if !{ var(txn.plain) -m found } # slashes or letters in another notation", haQuote(odd))
+	w.haproxyPath(p.Place, "^"+regexp.QuoteMeta(r.Name)+"(.*)$", haText(p.Path)+`\1`, "")
+}
+
+// haproxyPath changes the path by an expression. HAProxy's own replacement keeps
+// what is encoded; where slashes or letters are written in another way than the
+// expression has them, the decoded path is changed and encoded again.
+func (w *writer) haproxyPath(place, pattern, to, when string) {
+	w.hosts++
+	plain := fmt.Sprintf("txn.plain%d", w.hosts)
+	w.line(place, "http-request set-var(%s) bool(1) if %s{ path -m reg %s }", plain, when, haQuote(pattern))
+	w.line(place, "http-request replace-path %s %s if { var(%s) -m found }", haQuote(pattern), haQuote(to), plain)
+	odd := fmt.Sprintf("%%[var(txn.path),regsub('^.*?(?:%s).*$','%s'),url_enc,regsub(%%2F,/,g)]", pattern, to)
+	w.line(place, "http-request set-path %s if %s!{ var(%s) -m found } { var(txn.path) -m reg %s }", haQuote(odd), when, plain, haQuote(pattern))
+	w.line(place, "%s", haPath)
 }
 
 // haproxyFields writes the fields of requests.
@@ -389,6 +396,7 @@ func (w *writer) haproxyFields(r *proxy.PlanRoute) {
 			w.line(f.Place, `http-request set-header X-Forwarded-For "%%[src]" if !{ req.hdr(x-forwarded-for) -m found }`)
 		case !ok:
 			w.missing("proxy_set_header", f.Name+" "+f.Value, f.Place, "a variable in it has no equivalent", false)
+			w.line(f.Place, "http-request del-header %s", haQuote(f.Name)) // nobody may send it in its place
 		case value == "":
 			w.line(f.Place, "http-request del-header %s", haQuote(f.Name))
 		default:

@@ -46,6 +46,13 @@ func TestSites(t *testing.T) {
         }
         proxy_pass http://127.0.0.1:5000;
     }
+    location /fields/ {
+        add_header X-A all;
+        if ($http_x_given ~ ^some) {
+            add_header X-A some always;
+        }
+        proxy_pass http://127.0.0.1:5000;
+    }
     location /readable/ {
         limit_except GET {
             deny all;
@@ -57,7 +64,7 @@ func TestSites(t *testing.T) {
 			asks: []string{
 				"http://www.a.test/x?y", "http://a.test/x?y", "PATCH http://a.test/", "PUT http://a.test/\n\nbody", "http://a.test/\nUser-Agent: SomeBot/1", "http://x.old.test/p?q",
 				"DELETE http://a.test/api/x\nX-Token: 1", "http://a.test/api/x", "http://a.test/api/x\nX-Token: 1", "http://a.test/api/x/y?z\nX-Token: 1\r\nCookie: old=1",
-				"http://a.test/api/x\nX-Token: 1\r\nCookie: old=0", "http://a.test/readable/x", "HEAD http://a.test/readable/x", "POST http://a.test/readable/x\n\nbody",
+				"http://a.test/api/x\nX-Token: 1\r\nCookie: old=0", "http://a.test/fields/x", "http://a.test/fields/x\nX-Given: something", "http://a.test/readable/x", "HEAD http://a.test/readable/x", "POST http://a.test/readable/x\n\nbody",
 			},
 			gateway: outcome{refused: []string{"if", "limit_except", "return", "server"}, why: "rules know methods and fields that are equal to something"},
 		},
@@ -196,7 +203,7 @@ func TestSites(t *testing.T) {
 `,
 			asks: []string{
 				"http://a/moved/x", "http://a/moved/x?y=2", "http://a/bare/x?y", "http://a/short/x?y=1", "http://a/short/", "http://a/long/x", "http://a/inner/12/ab?c", "http://a/inner/xx/ab?c",
-				"http://a/args/x?y", "http://a/args/x", "http://a/exact", "http://a/exact?q=1", "http://a/phpinfo?x", "http://a/none?x", "http://a/inner/12/a%20b",
+				"http://a/args/x?y", "http://a/args/x", "http://a/exact", "http://a/exact?q=1", "http://a/phpinfo?x", "http://a/none?x", "http://a/inner/12/a%20b", "http://a/inner/12/a%2520b", "http://a/inner/12/a%3Fb", "http://a//inner//12//x", "http://a/sh%6Frt/x", "http://a//short/y?z",
 			},
 			gateway: outcome{refused: []string{"location", "return", "rewrite", "server"}, why: "only the beginning of a path can be replaced"},
 		},
