@@ -33,6 +33,7 @@ type PlanServer struct {
 	Listens     []PlanListen
 	Certificate string
 	Key         string
+	Modern      bool // of TLS it speaks version 1.3 only
 	// Routes are asked in order: the first that takes a request answers it.
 	Routes []PlanRoute
 	Place  string
@@ -262,7 +263,7 @@ func (p *planner) account(u *use) {
 		if !hasWord("SSLv2", "SSLv3", "TLSv1", "TLSv1.1")(u) {
 			return
 		}
-	case "autoindex", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "fastcgi_cache", "gzip_static", "ssi", "ssl_early_data":
+	case "autoindex", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "fastcgi_cache", "gzip_static", "ssi", "ssl_early_data", "charset":
 		if u.arg(0) == "off" || name == "satisfy" && u.arg(0) == "all" {
 			return
 		}
@@ -292,7 +293,7 @@ var tuningDirectives = wordSet(`user worker_processes worker_connections worker_
 	client_body_temp_path send_timeout reset_timedout_connection lingering_close lingering_time lingering_timeout resolver resolver_timeout
 	server_tokens etag http2 http2_max_concurrent_streams ssl_ciphers ssl_prefer_server_ciphers ssl_session_cache ssl_session_timeout
 	ssl_session_tickets ssl_ecdh_curve ssl_buffer_size ssl_stapling ssl_stapling_verify ssl_trusted_certificate max_headers
-	server_name_in_redirect port_in_redirect absolute_redirect charset acme_issuer acme_certificate acme_shared_zone`)
+	server_name_in_redirect port_in_redirect absolute_redirect charset_types acme_issuer acme_certificate acme_shared_zone`)
 
 func wordSet(text string) map[string]bool {
 	set := map[string]bool{}
@@ -331,6 +332,9 @@ func (p *planner) server(s *scope) PlanServer {
 		} else {
 			out.Certificate, out.Key = p.opts.confRelative(out.Certificate), p.opts.confRelative(out.Key)
 		}
+	}
+	if protocols := s.inherited("ssl_protocols"); protocols != nil {
+		out.Modern = len(protocols[0].Args) == 1 && protocols[0].arg(0) == "TLSv1.3"
 	}
 	p.hidden = nil
 	out.Routes = append(p.before(s), p.locationsOf(s)...)

@@ -27,9 +27,11 @@ func migrateExportCommand() *cobra.Command {
 		Long: "Writes what a configuration does as a Caddyfile, for HAProxy, or for the Gateway API of\n" +
 			"Kubernetes, each line with its source as a comment. What the other server has no words for\n" +
 			"is an error, unless --partial names the directive: then it is left out, and said so at the\n" +
-			"top. Look at the result before you use it: the servers differ in what they do by themselves.\n\n" +
+			"top; requests that it would have decided about are refused where that can be said.\n" +
+			"Look at the result before you use it: the servers differ in what they do by themselves, such\n" +
+			"as the pages of errors, the media types of files and the logs.\n\n" +
 			"  proxyctl migrate export --to caddyfile /etc/nginx/nginx.conf >Caddyfile\n" +
-			"  proxyctl migrate export --to haproxy --partial auth_basic,root site.conf\n\n" +
+			"  proxyctl migrate export --to haproxy --partial add_header,root site.conf\n\n" +
 			"Exit status: 0 when everything was said or left out by --partial, 1 when not, 2 for a wrong\n" +
 			"command line.",
 		Args: cobra.ExactArgs(1),

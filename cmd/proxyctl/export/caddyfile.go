@@ -59,7 +59,7 @@ func (w *writer) caddySite(d *door, address string) {
 	w.caddyBind(d)
 	if d.tls {
 		for _, s := range d.servers {
-			w.line(s.Place, "tls %s %s", quote(s.Certificate), quote(s.Key))
+			w.caddyCertificate(s)
 		}
 	}
 	w.opening("", "route")
@@ -82,6 +82,22 @@ func (w *writer) caddySite(d *door, address string) {
 func (w *writer) caddyBind(d *door) {
 	if !d.address.Addr().IsUnspecified() {
 		w.line(d.servers[0].Place, "bind %s", d.address.Addr())
+	}
+}
+
+// caddyCertificate names the files of a server, if it has some, and the versions
+// of TLS, if they are not those of Caddy.
+func (w *writer) caddyCertificate(s *proxy.PlanServer) {
+	words := "tls"
+	if s.Certificate != "" {
+		words += " " + quote(s.Certificate) + " " + quote(s.Key)
+	}
+	if s.Modern {
+		w.opening(s.Place, "%s", words)
+		w.line(s.Place, "protocols tls1.3")
+		w.closing()
+	} else if s.Certificate != "" {
+		w.line(s.Place, "%s", words)
 	}
 }
 
@@ -141,9 +157,7 @@ func (w *writer) caddyTLS(d *door) {
 		w.line("", "")
 		w.opening(s.Place, "%s", strings.Join(sites, ", "))
 		w.caddyBind(d)
-		if s.Certificate != "" {
-			w.line(s.Place, "tls %s %s", quote(s.Certificate), quote(s.Key))
-		}
+		w.caddyCertificate(s)
 		w.opening("", "route")
 		w.caddyRoutes(s, matched{})
 		w.closing()
@@ -153,12 +167,36 @@ func (w *writer) caddyTLS(d *door) {
 
 // goPattern makes an expression of nginx one of Go's.
 func (w *writer) goPattern(pattern, directive, place string) (string, bool) {
-	pattern = namedGroup.ReplaceAllString(pattern, "(?P<$1>")
+	pattern = withoutLookahead(namedGroup.ReplaceAllString(pattern, "(?P<$1>"))
 	if _, err := regexp.Compile(pattern); err != nil {
 		w.missing(directive, pattern, place, "Caddy's expressions know no look-around and no back references", directive != "location" && directive != "server_name")
 		return "", false
 	}
 	return pattern, true
+}
+
+// lastLookahead is what must not follow, at the end of an expression.
+var lastLookahead = regexp.MustCompile(`\(\?!((?:[\w/-]|\\[/.])+)\)(?:\.\*)?$`)
+
+// withoutLookahead says in other words that a text must not follow at the end of
+// an expression: what follows ends or differs at its first letter, or its second,
+// and so on.
+func withoutLookahead(pattern string) string {
+	m := lastLookahead.FindStringSubmatchIndex(pattern)
+	if m == nil {
+		return pattern
+	}
+	text := strings.ReplaceAll(pattern[m[2]:m[3]], `\`, "")
+	out := ""
+	for _, c := range slices.Backward([]byte(text)) {
+		letter := regexp.QuoteMeta(string(c))
+		if out == "" {
+			out = "(?:$|[^" + letter + "])"
+		} else {
+			out = "(?:$|[^" + letter + "]|" + letter + out + ")"
+		}
+	}
+	return pattern[:m[0]] + out
 }
 
 var namedGroup = regexp.MustCompile(`\(\?<([A-Za-z_]\w*)>`)

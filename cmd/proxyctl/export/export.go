@@ -40,6 +40,7 @@ type writer struct {
 	place  func(string) string
 	last   string // the source that stands last in what is written
 	unsaid []proxy.Unsaid
+	usual  bool // a server of the Gateway API has the ports of its schemes
 	late   bool // names are looked up while it serves
 	hosts  int  // matchers for hosts so far
 }

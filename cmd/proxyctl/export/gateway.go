@@ -65,6 +65,9 @@ func (w *writer) gatewayTLS(d *door) {
 	w.line("", "      certificateRefs:")
 	for _, s := range d.servers {
 		w.line(s.Place, "      - name: certificate-s%d", s.Number)
+		if s.Modern {
+			w.missing("ssl_protocols", "TLSv1.3", s.Place, "the versions of TLS are left to the controller", true)
+		}
 		if s.Certificate != "" {
 			w.line("", "        # kubectl create secret tls certificate-s%d --cert=%s --key=%s", s.Number, s.Certificate, s.Key)
 		}
@@ -76,10 +79,14 @@ const maxRules = 16
 
 func (w *writer) httpRoute(s *proxy.PlanServer, all []*door) {
 	var rules []*bytes.Buffer
+	usual := true
+	for _, d := range all {
+		usual = usual && (!d.has(s) || d.address.Port() == map[bool]uint16{false: 80, true: 443}[d.tls])
+	}
 	for j := range s.Routes {
 		r := &s.Routes[j]
 		if host := onlyHost(r); host != "" && len(rules) == 0 && j+1 < len(s.Routes) && closes(&s.Routes[j+1]) {
-			rule := &writer{place: w.place}
+			rule := &writer{place: w.place, usual: usual}
 			bare := *r
 			bare.When = nil
 			if rule.gatewayRule(&bare, routeName(s, j)); rule.Len() > 0 {
@@ -92,7 +99,7 @@ func (w *writer) httpRoute(s *proxy.PlanServer, all []*door) {
 		if closes(r) && j == len(s.Routes)-1 {
 			continue // what no rule matches is answered 404
 		}
-		rule := &writer{place: w.place}
+		rule := &writer{place: w.place, usual: usual}
 		if rule.gatewayRule(r, routeName(s, j)); rule.Len() > 0 {
 			rules = append(rules, &rule.Buffer)
 		}
@@ -209,7 +216,7 @@ func (w *writer) gatewayRule(r *proxy.PlanRoute, name string) {
 		return
 	}
 	guarded := w.gatewayGuards(r)
-	filters := &writer{place: w.place}
+	filters := &writer{place: w.place, usual: w.usual}
 	switch {
 	case r.Closed:
 		ok = false
@@ -327,7 +334,7 @@ func (w *writer) gatewayRedirect(a *proxy.PlanAnswer, filters *writer) bool {
 	case !a.Redirect:
 		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "a gateway has no answers of its own but redirects", a.Status >= 400)
 		return false
-	case !kept, a.Arguments && absolute, strings.Contains(path, "$"), strings.Contains(strings.ReplaceAll(host, "$host", ""), "$"), scheme == "$scheme":
+	case !kept, a.Arguments && absolute, strings.Contains(path, "$"), strings.Contains(strings.ReplaceAll(host, "$host", ""), "$"), scheme == "$scheme" && !filters.usual:
 		w.missing("return", fmt.Sprintf("%d %s", a.Status, a.Text), a.Place, "this redirect has no equivalent", false)
 		return false
 	}
@@ -335,8 +342,10 @@ func (w *writer) gatewayRedirect(a *proxy.PlanAnswer, filters *writer) bool {
 	filters.line("", "      requestRedirect:")
 	filters.line("", "        statusCode: %d", a.Status)
 	if absolute {
-		filters.line("", "        scheme: %s", scheme)
-		filters.line("", "        port: %d", map[bool]int{true: 443, false: 80}[scheme == "https"])
+		if scheme != "$scheme" {
+			filters.line("", "        scheme: %s", scheme)
+			filters.line("", "        port: %d", map[bool]int{true: 443, false: 80}[scheme == "https"])
+		}
 		if host != "$host" {
 			filters.line("", "        hostname: %s", yamlQuote(host))
 		}

@@ -106,6 +106,13 @@ func (w *writer) haproxyFrontend(d *door) {
 			w.line(s.Place, "# cat %s %s > %s", s.Certificate, s.Key, pemOf(s.Certificate))
 			secure += " crt " + haQuote(pemOf(s.Certificate))
 		}
+		switch modern := slices.DeleteFunc(slices.Clone(d.servers), func(s *proxy.PlanServer) bool { return !s.Modern }); len(modern) {
+		case 0:
+		case len(d.servers):
+			secure += " ssl-min-ver TLSv1.3"
+		default:
+			w.missing("ssl_protocols", "TLSv1.3", modern[0].Place, "an address has one least version of TLS", true)
+		}
 		secure = " ssl" + secure + " alpn h2,http/1.1"
 	}
 	w.line(d.servers[0].Place, "bind %s:%d%s", host, d.address.Port(), secure)
@@ -144,7 +151,7 @@ func (w *writer) haproxyFrontend(d *door) {
 }
 
 // haPath is the path as nginx compares it.
-const haPath = "http-request set-var(txn.path) path,url_dec,regsub(//+,/,g)"
+const haPath = `http-request set-var(txn.path) "path,url_dec,regsub(//+,/,g),regsub('(/\\.)+(/|\$)',/,g)"`
 
 // siteOf and routeName are how servers and routes are called.
 func siteOf(s *proxy.PlanServer) string { return "s" + fmt.Sprint(s.Number) }

@@ -153,7 +153,7 @@ func TestSites(t *testing.T) {
 `,
 			asks: []string{
 				"http://a/", "http://a/\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/\nAuthorization: Basic am9lOndyb25n", "http://a/open/x", "http://a/near/x",
-				"http://a/near/x\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/far/x\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/closed/\nAuthorization: Basic am9lOnNlY3JldA==",
+				"http://a/near/x\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/far/x\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/./far/x\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/%66ar/x\nAuthorization: Basic am9lOnNlY3JldA==", "http://a/closed/\nAuthorization: Basic am9lOnNlY3JldA==",
 			},
 			gateway: outcome{refused: []string{"auth_basic", "deny", "server"}, why: "routes know neither passwords nor addresses of clients"},
 		},
@@ -352,6 +352,90 @@ server {
 `,
 			asks:    []string{"http://a/index.php?x=y", "http://a/a/b.php", "http://a/none.php", "http://a/", "POST http://a/index.php\n\nbody"},
 			gateway: outcome{refused: []string{"location"}, why: "a gateway knows no expressions"},
+		},
+		{
+			name: "hidden files",
+			text: `server {
+    listen 443 ssl;
+    server_name app.example.com;
+    ssl_certificate /etc/letsencrypt/live/x/fullchain.pem;
+    ssl_certificate_key /etc/letsencrypt/live/x/privkey.pem;
+    ssl_protocols TLSv1.3;
+    location ~* /\.(?!well-known\/) {
+        deny all;
+    }
+    location / {
+        proxy_pass http://127.0.0.1:5000;
+    }
+}
+server {
+    listen 80;
+    server_name app.example.com;
+    return 301 $scheme://www.example.com$request_uri;
+}
+`,
+			asks: []string{
+				"https://app.example.com/x", "https://app.example.com/.git/config", "https://app.example.com/a/.env", "https://app.example.com/.well-known/x", "https://app.example.com/.well-known",
+				"https://app.example.com/.WELL-known/x", "https://app.example.com/.well-known/.git", "https://app.example.com/.", "https://app.example.com/.w", "https://app.example.com/./.git/config", "https://app.example.com/a/.//./.env", "https://app.example.com/.well-knownx/",
+				"http://app.example.com/x?y",
+			},
+			gateway: outcome{refused: []string{"deny", "server", "ssl_protocols"}, why: "a gateway knows no expressions and no versions of TLS"},
+		},
+		{
+			name: "what a gateway can say",
+			text: `upstream app {
+    server 10.0.0.1:5000 weight=2;
+    server localhost:5000;
+}
+server {
+    listen 80;
+    listen 443 ssl;
+    server_name a.test *.b.test;
+    ssl_certificate /etc/letsencrypt/live/x/fullchain.pem;
+    ssl_certificate_key /etc/letsencrypt/live/x/privkey.pem;
+    location / {
+        proxy_pass http://app;
+        proxy_set_header Host $host;
+        proxy_set_header X-By gateway;
+        proxy_set_header Cookie "";
+        proxy_hide_header X-Powered-By;
+        add_header X-Frame-Options DENY always;
+    }
+    location /v1/ {
+        if ($http_x_version = 2) {
+            return 302 https://new.test/;
+        }
+        if ($request_method = POST) {
+            return 307 /v2/;
+        }
+        proxy_pass http://10.0.0.3:80/one/;
+    }
+    location = /old {
+        return 301 /new;
+    }
+    location = /1 { return 301 /x; }
+    location = /2 { return 301 /x; }
+    location = /3 { return 301 /x; }
+    location = /4 { return 301 /x; }
+    location = /5 { return 301 /x; }
+    location = /6 { return 303 /x; }
+    location = /7 { return 308 /x; }
+    location = /8 { return 301 $scheme://$host/x; }
+    location = /9 { return 301 $scheme://c.test$request_uri; }
+    location = /10 { return 301 /x; }
+    location = /11 { return 301 /x; }
+    location = /12 { return 301 /x; }
+}
+server {
+    listen 80;
+    server_name c.test;
+    location / {
+        proxy_pass http://[fd00::1]:5000;
+    }
+}
+`,
+			asks:    []string{"http://a.test/old", "http://x.b.test/9"},
+			gateway: outcome{partial: []string{"return"}, why: "the path of a redirect is whole, or that of the request"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
