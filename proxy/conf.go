@@ -52,6 +52,7 @@ type Conf struct {
 	ACME  acmeConf
 	HTTP2 http2Conf
 	HTTP3 http3Conf
+	DAV   davConf
 
 	Stream      streamConf
 	StreamProxy streamProxyConf

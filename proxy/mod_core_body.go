@@ -21,6 +21,7 @@ type requestBody struct {
 	received int64   // bytes read so far, for the limit of bodies without a length
 	pooled   *[]byte // data, when it is to be given back
 	remove   bool    // file is to be removed at the end
+	keep     bool    // the body is wanted in a file with a name, to be removed unless remove is taken back
 
 	discarded bool // nobody wanted it
 }
@@ -54,6 +55,14 @@ func (b *requestBody) close() {
 // hasBody says whether the request announces a body, or an end that has not come.
 func (x *Exchange) hasBody() bool { return x.contentLength() > 0 || x.Req.Chunked || x.Req.Open }
 
+// bodyInFile is client_body_in_file_only, or what a handler wants instead.
+func (x *Exchange) bodyInFile() int {
+	if x.body.keep {
+		return bodyInFileClean
+	}
+	return x.loc.Conf.Core.BodyInFile
+}
+
 // bodyLimit is client_max_body_size; 0 for none.
 func (x *Exchange) bodyLimit() int64 { return x.loc.Conf.Core.MaxBodySize }
 
@@ -69,15 +78,14 @@ func (x *Exchange) readBody() Code {
 			return code
 		}
 	}
-	core := &x.loc.Conf.Core
 	if !x.hasBody() {
-		if core.BodyInFile != bodyInFileOff && x.contentLength() == 0 {
+		if x.bodyInFile() != bodyInFileOff && x.contentLength() == 0 {
 			return x.bodyToFile(nil)
 		}
 		return OK
 	}
 	if data, ok := x.stream.buffered(); ok {
-		return x.takeArrived(data, core.BodyInFile != bodyInFileOff || int64(len(data)) > x.memoryForBody())
+		return x.takeArrived(data, x.bodyInFile() != bodyInFileOff || int64(len(data)) > x.memoryForBody())
 	}
 	x.admitBody(true)
 	return x.readBodyPieces()
@@ -179,7 +187,7 @@ func (x *Exchange) readBodyPieces() Code {
 		if n < len(buf) {
 			continue
 		}
-		if int64(n) == x.contentLength() && core.BodyInFile == bodyInFileOff {
+		if int64(n) == x.contentLength() && x.bodyInFile() == bodyInFileOff {
 			break
 		}
 		if code := x.bodyToFile(buf[:n]); code != OK {
@@ -187,7 +195,7 @@ func (x *Exchange) readBodyPieces() Code {
 		}
 		return x.restToFile(buf)
 	}
-	if core.BodyInFile != bodyInFileOff {
+	if x.bodyInFile() != bodyInFileOff {
 		return x.bodyToFile(buf[:n])
 	}
 	x.body.data, x.body.size = buf[:n], int64(n)
@@ -244,15 +252,15 @@ func (x *Exchange) bodyFailed(err error) Code {
 // bodyToFile begins the file with what is in memory.
 func (x *Exchange) bodyToFile(start []byte) Code {
 	core := &x.loc.Conf.Core
-	f, path, err := core.bodyTemp(x.table.opts).create(core.BodyInFile == bodyInFileOff)
+	f, path, err := core.bodyTemp(x.table.opts).create(x.bodyInFile() == bodyInFileOff)
 	if err != nil {
 		x.Logf(logCrit, "%s", err)
 		return 500
 	}
-	if core.BodyInFile == bodyInFileOff {
+	if x.bodyInFile() == bodyInFileOff {
 		x.Logf(logWarn, "a client request body is buffered to a temporary file %s", path)
 	}
-	x.body.file, x.body.path, x.body.remove = f, path, core.BodyInFile == bodyInFileClean
+	x.body.file, x.body.path, x.body.remove = f, path, x.bodyInFile() == bodyInFileClean
 	return x.addToFile(start)
 }
 

@@ -82,6 +82,7 @@ func modules() []Module {
 		randomIndexModule(),
 		indexModule(),
 		autoindexModule(),
+		davModule(),
 		gzipStaticModule(),
 		staticModule(),
 

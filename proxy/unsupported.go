@@ -89,7 +89,6 @@ func contextByName(s string) Context {
 // missingReason says what would be missing if the directive were ignored.
 func missingReason(name, module string) string {
 	what := map[string]string{
-		"ngx_http_dav_module":          "WebDAV",
 		"ngx_http_geoip_module":        "GeoIP",
 		"ngx_stream_geoip_module":      "GeoIP",
 		"ngx_http_image_filter_module": "image conversion",
