@@ -240,11 +240,17 @@ func (w *witnesses) targets(n *Location, before []*Location, within []patternKey
 		for _, b := range before[max(0, len(before)-maxAvoided):] {
 			avoid = append(avoid, w.syntaxes(expression(b.regex.String(), b.regex.caseless))...)
 		}
-		found, v := pcre.Find(match, avoid)
-		if v != pcre.Found {
-			if found, v = pcre.Find(match, nil); v != pcre.Found {
-				return nil
+		// What servers would make another path of is no good sample of this one.
+		normal := w.syntaxes(expression(`//|/\.{1,2}(/|$)`, false))
+		var found string
+		var v pcre.Verdict
+		for _, not := range [][]*pcre.Syntax{slices.Concat(avoid, normal), normal, nil} {
+			if found, v = pcre.Find(match, not); v == pcre.Found {
+				break
 			}
+		}
+		if v != pcre.Found {
+			return nil
 		}
 		return []string{escapeTarget(found), escapeTarget(found + "x"), escapeTarget(found[:max(1, len(found)-1)]), escapeTarget(swapCase(found)), escapeTarget(found + "/x")}
 	case NamedLocation, Nameless:

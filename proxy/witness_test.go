@@ -60,3 +60,19 @@ func TestWitnesses(t *testing.T) {
 		}
 	}
 }
+
+// TestWitnessIsNormal: an expression is not asked for by a path that the server
+// reads as another one.
+func TestWitnessIsNormal(t *testing.T) {
+	const conf = `events {} http { server { listen 127.0.0.1:8080; location ~ ^/a/.*/b$ { return 200; } location ~ ^/c/\.\./d$ { return 200; } } }`
+	file := parser.Parse(&parser.Source{Name: "nginx.conf", Text: []byte(conf)}, parser.Options{})
+	table, _ := Load(file, &Options{DryRun: true})
+	found := false
+	for _, w := range Witnesses(table, file) {
+		path := strings.TrimSuffix(strings.TrimPrefix(w.Target, "/a/"), "/b")
+		found = found || strings.HasPrefix(w.Target, "/a/") && strings.HasSuffix(w.Target, "/b") && path != "" && !strings.Contains(w.Target, "//")
+	}
+	if !found {
+		t.Error("no request leads to ^/a/.*/b$")
+	}
+}

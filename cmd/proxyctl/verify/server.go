@@ -63,7 +63,7 @@ func startServer(ctx context.Context, p *Program, args []string, addresses []str
 			}
 			select {
 			case <-r.done:
-				return nil, fmt.Errorf("%s does not start: %s", p.Name, strings.TrimSpace(r.out.String()))
+				return nil, fmt.Errorf("%s does not start: %s", p.Name, whyNotStarted(r.out.String()))
 			case <-ctx.Done():
 				r.stop()
 				return nil, ctx.Err()
@@ -148,4 +148,15 @@ func isReadable(path string) bool {
 	defer f.Close()
 	info, err := f.Stat()
 	return err == nil && info.Mode().IsRegular()
+}
+
+// whyNotStarted leaves the warnings out of what a server says before it ends.
+func whyNotStarted(said string) string {
+	var out []string
+	for line := range strings.Lines(said) {
+		if !strings.Contains(line, "[warn]") && !strings.Contains(line, "[notice]") {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(out, "\n")
 }
