@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"proxyctl/parser"
@@ -73,6 +74,9 @@ func isRedirectStatus(s string) bool {
 // splitting finds the decoded path in heads.
 func (l *linter) splitting() {
 	l.headerTexts(func(u *use, i int) {
+		if l.refusesLineEnds(u) {
+			return
+		}
 		for _, r := range references(u.arg(i)) {
 			via := ""
 			if name := r.name; !isURI(name) {
@@ -87,6 +91,35 @@ func (l *linter) splitting() {
 				"%s is decoded%s: %%0d%%0a in the path becomes a line of %s", name, via, headOf(u))
 			return
 		}
+	})
+}
+
+// refusesLineEnds says that the server of a statement answers with an error when
+// the path has an encoded CR or LF.
+func (l *linter) refusesLineEnds(u *use) bool {
+	server := u.in.around(InServer)
+	if server == nil {
+		return false
+	}
+	return slices.ContainsFunc(server.own("if"), func(cond *use) bool {
+		c, ok := conditionOf(cond)
+		if !ok || cond.body == nil || c.variable != "request_uri" || c.op != "~" && c.op != "~*" {
+			return false
+		}
+		returns := cond.body.own("return")
+		if len(returns) == 0 || isRedirect(returns[0].arg(0)) || isRedirectStatus(returns[0].arg(0)) {
+			return false
+		}
+		re, err := pcre.Compile(c.value, pcre.Options{Caseless: c.op == "~*"})
+		if err != nil {
+			return false
+		}
+		for _, path := range []string{"/%0d", "/%0D", "/%0a", "/%0A"} {
+			if !re.Match([]byte(path)) {
+				return false
+			}
+		}
+		return true
 	})
 }
 

@@ -145,6 +145,10 @@ func foreignModule(name string) string {
 			return m[1]
 		}
 	}
+	switch name {
+	case "api", "match", "queue", "state", "status", "status_format", "upstream_conf", "ntlm", "f4f", "hls":
+		return "nginx Plus: " + name
+	}
 	if strings.Contains(name, "_by_lua") {
 		return "lua"
 	}
