@@ -36,6 +36,7 @@ type upstreamBlock struct {
 	local     bool // kept connections belong to one location each
 	zone      string
 	inflight  bool // for least_time
+	byConnect bool // likewise: a session is under way when it is connected
 	sticky    *stickyConf
 	stuck     bool // sticky was given
 	names     nameService

@@ -32,7 +32,8 @@ func upstreamLeastConnModule() Module {
 }
 
 func upstreamLeastTimeModule() Module {
-	return Module{Name: "ngx_http_upstream_least_time_module", Commands: []Command{
+	return Module{Name: "ngx_http_upstream_least_time_module", Stream: "ngx_stream_upstream_least_time_module", Commands: []Command{
+		{Name: "least_time", In: InStreamUpstream, Args: "1,2", Syntax: "connect | first_byte | last_byte [inflight]", Doc: "Chooses the server that is likely to be ready first.", Set: setLeastTime},
 		{Name: "least_time", In: InUpstream, Args: "1,2", Syntax: "header | last_byte [inflight]", Doc: "Chooses the server that is likely to answer first.", Set: setLeastTime},
 	}}
 }
@@ -78,8 +79,15 @@ func setLeastTime(l *Level, d *parser.Directive) error {
 		}
 		l.Group.inflight = true
 	}
-	i, err := parseWord(d.Args[0], []string{"header", "last_byte"})
-	l.Group.method += upstream.Method(i)
+	moments := []string{"header", "last_byte"}
+	if l.c.names.stream {
+		moments = []string{"connect", "first_byte", "last_byte"}
+	}
+	i, err := parseWord(d.Args[0], moments)
+	if i == len(moments)-1 {
+		l.Group.method = upstream.LeastTimeLast
+	}
+	l.Group.byConnect = l.c.names.stream && i != 1
 	return err
 }
 

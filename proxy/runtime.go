@@ -203,7 +203,14 @@ func (r *Runtime) Reload(t *Table) error {
 // and tells the others whom they now serve.
 func (r *Runtime) openAll(t *Table, log *errorLog) ([]*boundSocket, error) {
 	var missing []*socket
+	named := map[string]bool{}
 	for _, s := range t.sockets {
+		if named[s.key()] { // by the http block and by that of stream
+			err := &InUse{s.address, errorWithCode("bind() to "+s.fallback.address+" failed", unix.EADDRINUSE).Error()}
+			log.logf(logEmerg, "%v", err)
+			return nil, err
+		}
+		named[s.key()] = true
 		if r.bound[s.key()] == nil {
 			missing = append(missing, s)
 		}

@@ -75,18 +75,45 @@ func (x *Exchange) greetServer() bool {
 		}
 		u.action = connecting
 	}
-	x.serverConnected("")
+	x.serverConnected(u.conn.sock, "")
 	return true
 }
 
 // serverConnected notes that the server can be talked to.
-func (x *Exchange) serverConnected(udp string) {
+func (x *Exchange) serverConnected(conn net.Conn, udp string) {
 	u := &x.upstream
-	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo && u.conn != nil {
-		x.logInfo("%sproxy %s connected to %s", udp, u.conn.sock.LocalAddr(), u.name)
+	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo {
+		local := conn.LocalAddr().String()
+		if u.peer.Network == "unix" {
+			local = "unix:"
+		}
+		x.logInfo("%sproxy %s connected to %s", udp, local, u.name)
 	}
-	u.state().connect = nanos() - u.since
-	u.attempt.Connected(u.peer)
+	now := nanos()
+	u.state().connect = now - u.since
+	if udp == "" { // of a datagram nobody knows whether it has arrived
+		u.attempt.Connected(u.peer)
+	}
+	if u.block != nil && u.block.byConnect {
+		x.underWay(now)
+	}
+}
+
+// underWay notes how long the server took to be ready (least_time).
+func (x *Exchange) underWay(now int64) {
+	u := &x.upstream
+	u.attempt.Head(now)
+	u.attempt.Accept(u.peer, now)
+}
+
+// beginsAnswer notes that the server has begun to answer.
+func (x *Exchange) beginsAnswer() {
+	u := &x.upstream
+	now := nanos()
+	u.state().header = now - u.since
+	if u.block != nil && !u.block.byConnect {
+		x.underWay(now)
+	}
 }
 
 // rates evaluates the rates of both directions.
@@ -104,7 +131,7 @@ func (x *Exchange) tunnel() {
 	t.AB.Rate, t.BA.Rate = x.rates()
 	t.AB.Begun = time.Unix(0, u.start)
 	t.BA.Begun = t.AB.Begun
-	t.BA.First = func() { u.state().header = nanos() - u.since }
+	t.BA.First = x.beginsAnswer
 	if !s.begin(t) {
 		t.Abort()
 	}

@@ -70,12 +70,8 @@ func (x *Exchange) exchangeDatagrams() (code Code, next bool) {
 		return 0, true
 	}
 	defer func() { _ = server.Close() }()
-	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo {
-		x.logInfo("udp proxy %s connected to %s", server.LocalAddr(), u.name)
-	}
-	now := time.Now()
-	u.state().connect = nanos() - u.since
-	p := &datagramProxy{x: x, conn: s.datagrams, server: server, begun: time.Unix(0, u.start), last: now, over: make(chan struct{})}
+	x.serverConnected(server, "udp ")
+	p := &datagramProxy{x: x, conn: s.datagrams, server: server, begun: time.Unix(0, u.start), last: time.Now(), over: make(chan struct{})}
 	p.up, p.down = x.rates()
 	first := s.preread
 	s.preread = nil
@@ -231,7 +227,7 @@ func (p *datagramProxy) answers() error {
 			return err
 		}
 		if s.fromServer.Add(int64(n)) == int64(n) {
-			p.x.upstream.state().header = nanos() - p.x.upstream.since
+			p.x.beginsAnswer()
 		}
 		p.touch()
 		p.count(&p.responses)
