@@ -24,7 +24,7 @@ func streamCoreModule() Module {
 		Name: "ngx_stream_core_module", StreamVariables: sessionVariables(),
 		Commands: []Command{
 			{Name: "server", In: InStream, Args: "0", Block: true, Repeat: true, Doc: "Sets the configuration of a server.", Set: setStreamServer},
-			{Name: "listen", In: InStreamServer, Args: "1+", Repeat: true, Syntax: "address:port | port | unix:path [default_server] [ssl] [udp] [parameter=value ...]", Differs: "an address without a port is refused; a PROXY header with a wrong checksum, an unknown command or text in the place of an address ends the connection", DiffersIn: hasWord("proxy_protocol"), Doc: "Sets an address on which the server accepts sessions.", Set: setListen},
+			{Name: "listen", In: InStreamServer, Args: "1+", Repeat: true, Syntax: "address:port | port | unix:path [default_server] [ssl] [udp] [parameter=value ...]", Differs: "a PROXY header with a wrong checksum, an unknown command or text in the place of an address ends the connection", DiffersIn: hasWord("proxy_protocol"), Doc: "Sets an address on which the server accepts sessions.", Set: setListen},
 			Time(Command{Name: "proxy_protocol_timeout", In: inStreamLevels, Default: "30s", Doc: "Sets how long the PROXY protocol header may take."}, func(c *Conf) *time.Duration { return &c.Core.HeaderTimeout }),
 			Size(Command{Name: "preread_buffer_size", In: inStreamLevels, Default: "16k", Doc: "Sets how much is read before it is known where a session goes."}, func(c *Conf) *int64 { return &c.Stream.prereadSize }),
 			Time(Command{Name: "preread_timeout", In: inStreamLevels, Default: "30s", Doc: "Sets how long that may take."}, func(c *Conf) *time.Duration { return &c.Stream.prereadTimeout }),

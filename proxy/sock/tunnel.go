@@ -323,10 +323,58 @@ func (t *Tunnel) pumpRaw(f *Flow, dst net.Conn, src *Conn) (rerr, werr error) {
 			tunnelBuffers.Put(buf)
 			buf = nil
 		}
+		if err == nil && werr == nil && n == most && n >= spliceFrom && f.Rate == 0 {
+			err, werr = t.splice(f, dst, src)
+		}
 		if err != nil || werr != nil {
 			return err, werr
 		}
 		t.rest(f, n)
+	}
+}
+
+// spliceFrom is how much must have been read at once for more to be expected.
+const spliceFrom = 16 << 10
+
+// splice passes on what has arrived without copying it, as long as there is
+// anything: nobody waits with a pipe in his hands.
+func (t *Tunnel) splice(f *Flow, to net.Conn, src *Conn) (rerr, werr error) {
+	dst, ok := to.(*Conn)
+	if !ok || !dst.CanSplice(src) {
+		return nil, nil
+	}
+	through, err := dst.sweeper.pipes.take()
+	if err != nil {
+		return nil, nil //nolint:nilerr // without a pipe bytes are copied
+	}
+	defer func() { dst.sweeper.pipes.give(through) }()
+	s := &splicing{through: through, dst: dst, most: channelSize}
+	ready := false
+	fill, drain := func(fd uintptr) { ready = s.fill(fd) }, s.drain
+	for {
+		if err := src.raw.Control(fill); err != nil {
+			return err, nil
+		}
+		switch {
+		case !ready:
+			return nil, nil
+		case s.err != nil:
+			return s.err, nil
+		case s.ended:
+			return io.EOF, nil
+		}
+		got := through.held
+		f.in.Add(int64(got))
+		t.moved()
+		err := dst.wait(&dst.writes, dst.raw.Write, drain)
+		if err == nil {
+			err = s.err
+		}
+		f.out.Add(int64(got - through.held))
+		t.moved()
+		if err != nil {
+			return nil, err
+		}
 	}
 }
 
