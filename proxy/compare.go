@@ -58,7 +58,7 @@ func meaningOf(s *scope, up *meaning) *meaning {
 	if s.open != nil {
 		m.title, m.place = titleOf(s), s.open.Name.Range
 	}
-	if up != nil && s.in&(InServer|InLocation|InLimitExcept) != 0 {
+	if up != nil && s.in&(InServer|InLocation|InLimitExcept|InStreamServer) != 0 {
 		for _, name := range up.order {
 			if inherits(name) {
 				m.set(name, up.settings[name])
@@ -138,7 +138,7 @@ func (m *meaning) defaults(http *scope) {
 
 // titleOf names a block.
 func titleOf(s *scope) string {
-	if s.in == InServer {
+	if s.in&(InServer|InStreamServer) != 0 {
 		if names := namesOf(s); len(names) > 0 {
 			return "server " + lower(names[0])
 		}

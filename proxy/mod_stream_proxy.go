@@ -3,7 +3,6 @@ package proxy
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"proxyctl/parser"
@@ -132,10 +131,4 @@ func (x *Exchange) nextSessionServer() bool {
 	x.closeServer()
 	return u.attempt.Tries() > 0 && x.loc.Conf.StreamProxy.next && !x.session.ended() &&
 		(u.conf.nextTimeout == 0 || nanos()-u.start < int64(u.conf.nextTimeout))
-}
-
-// isStreamUpstreamVariable tells the variables about attempts that sessions have
-// in common with requests.
-func isStreamUpstreamVariable(name string) bool {
-	return slices.Contains(strings.Fields("upstream_addr upstream_connect_time upstream_bytes_received upstream_bytes_sent"), name)
 }

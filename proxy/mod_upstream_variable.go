@@ -23,25 +23,35 @@ type upstreamState struct {
 	sent     int64
 }
 
-func upstreamVariables() []Variable {
-	number := func(field func(s *upstreamState) int64) func([]byte, *upstreamState) []byte {
-		return func(dst []byte, s *upstreamState) []byte { return strconv.AppendInt(dst, field(s), 10) }
-	}
-	rows := []Variable{
+// attemptVariables are those that requests and sessions have in common.
+func attemptVariables() []Variable {
+	return []Variable{
 		stateVariable("upstream_addr", func(dst []byte, s *upstreamState) []byte { return append(dst, s.peer...) }),
+		durationVariable("upstream_connect_time", func(s *upstreamState) int64 { return s.connect }),
+		numberVariable("upstream_bytes_received", func(s *upstreamState) int64 { return s.received }),
+		numberVariable("upstream_bytes_sent", func(s *upstreamState) int64 { return s.sent }),
+	}
+}
+
+func sessionUpstreamVariables() []Variable {
+	return append(attemptVariables(),
+		durationVariable("upstream_first_byte_time", func(s *upstreamState) int64 { return s.header }),
+		durationVariable("upstream_session_time", func(s *upstreamState) int64 { return s.response }),
+	)
+}
+
+func upstreamVariables() []Variable {
+	rows := append(attemptVariables(),
 		stateVariable("upstream_status", func(dst []byte, s *upstreamState) []byte {
 			if s.status == 0 {
 				return append(dst, '-')
 			}
 			return strconv.AppendInt(dst, int64(s.status), 10)
 		}),
-		stateVariable("upstream_connect_time", func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, s.connect) }),
-		stateVariable("upstream_header_time", func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, s.header) }),
-		stateVariable("upstream_response_time", func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, s.response) }),
-		stateVariable("upstream_response_length", number(func(s *upstreamState) int64 { return s.length })),
-		stateVariable("upstream_bytes_received", number(func(s *upstreamState) int64 { return s.received })),
-		stateVariable("upstream_bytes_sent", number(func(s *upstreamState) int64 { return s.sent })),
-	}
+		durationVariable("upstream_header_time", func(s *upstreamState) int64 { return s.header }),
+		durationVariable("upstream_response_time", func(s *upstreamState) int64 { return s.response }),
+		numberVariable("upstream_response_length", func(s *upstreamState) int64 { return s.length }),
+	)
 	rows = append(rows, cacheVariables()...)
 	return append(rows,
 		Variable{Name: "upstream_http_", Prefix: true, Get: func(dst []byte, x *Exchange, name string) ([]byte, bool) {
@@ -54,12 +64,19 @@ func upstreamVariables() []Variable {
 	)
 }
 
-// appendDuration appends seconds with three decimals, "-" for none.
-func appendDuration(dst []byte, ns int64) []byte {
-	if ns < 0 {
-		return append(dst, '-')
-	}
-	return appendMillis(dst, ns/int64(time.Millisecond))
+// durationVariable lists times in seconds with three decimals, "-" for none.
+func durationVariable(name string, of func(s *upstreamState) int64) Variable {
+	return stateVariable(name, func(dst []byte, s *upstreamState) []byte {
+		ns := of(s)
+		if ns < 0 {
+			return append(dst, '-')
+		}
+		return appendMillis(dst, ns/int64(time.Millisecond))
+	})
+}
+
+func numberVariable(name string, of func(s *upstreamState) int64) Variable {
+	return stateVariable(name, func(dst []byte, s *upstreamState) []byte { return strconv.AppendInt(dst, of(s), 10) })
 }
 
 // stateVariable makes a variable that lists something of every attempt:

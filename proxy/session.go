@@ -349,6 +349,7 @@ func (x *Exchange) readPreread() Code {
 	}
 	if cap(s.preread) == 0 {
 		s.preread = make([]byte, 0, c.prereadSize)
+		x.client.sock.SetTimeout(0) // of a PROXY header
 		x.client.sock.ReadUntil(c.prereadTimeout)
 	}
 	var n int

@@ -266,19 +266,3 @@ func (x *Exchange) proxyHeader() []byte {
 	}
 	return appendProxyBinary(nil, from, to, x.session.udp)
 }
-
-func sessionUpstreamVariables() []Variable {
-	var vars []Variable
-	for _, v := range upstreamVariables() {
-		if isStreamUpstreamVariable(v.Name) {
-			vars = append(vars, v)
-		}
-	}
-	duration := func(of func(s *upstreamState) int64) func([]byte, *upstreamState) []byte {
-		return func(dst []byte, s *upstreamState) []byte { return appendDuration(dst, of(s)) }
-	}
-	return append(vars,
-		stateVariable("upstream_first_byte_time", duration(func(s *upstreamState) int64 { return s.header })),
-		stateVariable("upstream_session_time", duration(func(s *upstreamState) int64 { return s.response })),
-	)
-}
