@@ -47,7 +47,7 @@ func proxyUpstream(c *Conf) *upstreamConf { return &c.Proxy.upstreamConf }
 func proxyCommands() []Command {
 	const in = inHTTPLevels
 	rows := append(upstreamRows("proxy", nextWords(), proxyUpstream), upstreamTLSRows("proxy", "$proxy_host", proxyUpstream)...)
-	rows = append(rows, cacheRows("proxy", nextWords(), proxyUpstream)...)
+	rows = append(append(rows, cacheRows("proxy", nextWords(), proxyUpstream)...), storeRows("proxy", proxyUpstream)...)
 	return append(rows,
 		Flag(Command{Name: "proxy_cache_convert_head", In: in, Default: "on", Doc: "Asks servers with GET for the cache when a client asks with HEAD."}, func(c *Conf) *bool { return &c.Proxy.cache.convertHead }),
 		Command{Name: "proxy_pass", In: InLocation | InLocationIf | InLimitExcept, Args: "1", Syntax: "URL", Differs: "the field Proxy and fields that Connection names are not passed on; spaces and line ends in a URI that variables make are escaped; answers without a status line are refused; GET and HEAD requests that follow each other closely share connections to a server that is named by its address and says keep-alive", Doc: "Passes requests to another server.", Set: setPass(proxyUpstream, serveProxy, (*Level).proxyTarget)},

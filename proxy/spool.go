@@ -13,8 +13,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"proxyctl/proxy/cache"
 )
 
 // Answers that wait for their client: as long as the client takes an answer as
@@ -50,14 +48,24 @@ type spool struct {
 	fault   error // of the file, which is not used then
 	in, out int64 // bytes put into the file and taken out of it
 
-	store *cache.Writer // of an answer that is kept: the file to put bytes into
+	store keptAnswer // of an answer that is kept: the file to put bytes into
+}
+
+// keptAnswer is the file of an answer that is kept in a cache, or stored.
+type keptAnswer interface {
+	io.Writer
+	io.ReaderAt
+	Size() int64
 }
 
 // spoolAnswer passes a large body on.
 func (x *Exchange) spoolAnswer(rate limiter) Code {
 	s := &spool{x: x, c: x.upstream.conf, rate: rate}
-	if x.upstream.cache != nil {
-		s.store = x.upstream.cache.writer
+	switch u := &x.upstream; {
+	case u.stored != nil:
+		s.store = u.stored
+	case u.cache != nil && u.cache.writer != nil:
+		s.store = u.cache.writer
 	}
 	if x.headerOnly {
 		return s.storeRest(Done)

@@ -100,8 +100,6 @@ func missingReason(name, module string) string {
 		what = "TLS of sessions"
 	case strings.HasPrefix(module, "ngx_mail_"):
 		what = "mail proxying"
-	case strings.Contains(name, "_store"):
-		what = "storing answers as files"
 	case what == "":
 		what = name
 	}

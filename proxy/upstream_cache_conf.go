@@ -31,6 +31,7 @@ type cacheConf struct {
 	revalidate        bool
 	convertHead       bool
 	backgroundUpdate  bool
+	in                *Level // where it is said what keeps answers
 }
 
 // cacheValid is how long answers with a status are valid; status 0 is any.
@@ -115,9 +116,12 @@ func withSyntax(c Command, syntax string) Command {
 func setCache(prefix string, of func(*Conf) *upstreamConf) func(*Level, *parser.Directive) error {
 	return func(l *Level, d *parser.Directive) error {
 		c, arg := &of(l.Conf).cache, d.Args[0]
-		c.zone, c.value = nil, nil
+		c.zone, c.value, c.in = nil, nil, l
 		if arg.Value == "off" {
 			return nil
+		}
+		if s := &of(l.Conf).store; s.in == l && s.on {
+			return sayAt(d.Name, "", "keep answers in one way", "%q directive is incompatible with \"%s_store\"", d.Name.Value, prefix)
 		}
 		v, err := l.value(arg.Value)
 		if err != nil {

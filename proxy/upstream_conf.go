@@ -42,6 +42,7 @@ type upstreamConf struct {
 	limitRate                                *Value
 	bind                                     *upstreamBind
 	cache                                    cacheConf
+	store                                    storeConf
 	tls                                      upstreamTLSConf
 	prefix                                   string // of the directives
 	key                                      string // names the level: its kept connections are its own
@@ -99,7 +100,7 @@ func upstreamDefaults(wire wireKind) upstreamConf {
 		connectTimeout: time.Minute, sendTimeout: time.Minute, readTimeout: time.Minute,
 		next: nextError | nextTimeout, bufferSize: 4 << 10, buffers: Buffers{8, 4 << 10},
 		buffering: true, requestBuffering: true, passHeaders: true, passBody: true,
-		cache: cacheDefaults(), tls: defaultUpstreamTLS(),
+		cache: cacheDefaults(), store: storeConf{access: 0o600}, tls: defaultUpstreamTLS(),
 	}
 }
 
@@ -234,6 +235,7 @@ func (u *upstreamConf) finish(l *Level, prefix string, hidden []string) error {
 		l.c.table.temps[u.tempPath.path] = true
 	}
 	u.cache.finish()
+	u.finishStore(l)
 	u.prefix = prefix
 	u.hidden = hiddenFields(hidden, u.hide.Items, u.pass.Items)
 	if u.target != nil {

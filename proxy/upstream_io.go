@@ -264,7 +264,7 @@ func (x *Exchange) passAnswer() Code {
 	u := &x.upstream
 	u.action = readingBody
 	rate := rateLimit(x, u.conf.limitRate)
-	if u.cacheable() || u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
+	if u.cacheable() || u.stored != nil || u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
 		return x.spoolAnswer(rate)
 	}
 	held, total := int64(0), int64(0)
@@ -312,6 +312,7 @@ func (x *Exchange) endAnswer() {
 		x.logUpstream(logWarn, "upstream sent more data than specified in \"Content-Length\" header")
 	}
 	x.commitCache()
+	x.commitStore()
 	x.leaveServer()
 }
 

@@ -39,7 +39,8 @@ type passParams struct {
 func cgiRows(prefix string, up func(*Conf) *upstreamConf, list func(*Conf) *List[passParam]) []Command {
 	// the last two words are about answers of proxies
 	next := nextWords()[:11]
-	return append(append(upstreamRows(prefix, next, up), cacheRows(prefix, next, up)...), paramRow(prefix, list))
+	rows := append(upstreamRows(prefix, next, up), cacheRows(prefix, next, up)...)
+	return append(append(rows, storeRows(prefix, up)...), paramRow(prefix, list))
 }
 
 // paramRow makes the row of the directive that sets a parameter.

@@ -176,6 +176,7 @@ func (x *Exchange) pass(url *upstreamURL) Code {
 	if u.vars.tls {
 		u.tls = &u.conf.tls
 	}
+	defer x.leaveStore()
 	return x.askServers()
 }
 

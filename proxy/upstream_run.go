@@ -72,6 +72,7 @@ type upstreamScratch struct {
 	session  []byte        // for sticky
 	cookieAt int           // one more than its index in x.Out.Fields
 	cache    *cacheScratch // nil without a cache
+	stored   *answerFile   // nil for an answer that is not stored
 	asGET    bool          // HEAD asks for the body, for the cache
 	watch    *clientWatch
 	watching bool
@@ -187,7 +188,7 @@ func (x *Exchange) askServers() Code {
 		u.attempt.Prefer(s.prefer(x))
 	}
 	u.attempt.Limit(c.nextTries)
-	if !c.ignoreClientAbort && !u.cacheable() {
+	if !c.ignoreClientAbort && !u.cacheable() && !c.store.on {
 		x.watchClient()
 		defer x.unwatchClient()
 	}
@@ -513,7 +514,8 @@ func (x *Exchange) takeResponse() verdict {
 		return verdict{code: code}
 	}
 	x.keepAnswer()
-	if x.headerOnly && !u.cacheable() {
+	x.beginStore()
+	if x.headerOnly && !u.cacheable() && u.stored == nil {
 		return verdict{code: Done}
 	}
 	return verdict{code: x.passAnswer()}
