@@ -131,6 +131,7 @@ type PlanPass struct {
 	Late       bool // its address is looked up while it serves
 	Servers    []PlanTarget
 	Replace    bool // the route's name is replaced by Path
+	Whole      bool // Path takes the place of everything, arguments too
 	Path       string
 	Fields     []PlanField    // of the request
 	Hidden     []PlanField    // of the answer: they are taken away
@@ -261,6 +262,10 @@ func (p *planner) account(u *use) {
 		return
 	case "ssl_protocols":
 		if !hasWord("SSLv2", "SSLv3", "TLSv1", "TLSv1.1")(u) {
+			return
+		}
+	case "proxy_pass_header": // what is not kept back need not be let through
+		if name := lower(u.arg(0)); name != "date" && name != "server" && name != "x-pad" && !strings.HasPrefix(name, "x-accel-") && u.in.inherited("proxy_hide_header") == nil {
 			return
 		}
 	case "autoindex", "auth_request", "satisfy", "proxy_ssl_verify", "ssl_verify_client", "proxy_cache", "fastcgi_cache", "gzip_static", "ssi", "ssl_early_data", "charset":

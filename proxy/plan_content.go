@@ -19,9 +19,6 @@ func (p *planner) pass(u *use) *PlanPass {
 	case strings.Contains(text, "$"):
 		p.unsaid(u, "the server must be named, by an address or a host")
 		return nil
-	case late && t.uri != "":
-		p.unsaid(u, "the whole path is replaced, where variables name the server")
-		return nil
 	case strings.Contains(t.uri, "?"):
 		p.unsaid(u, "arguments are not carried over")
 		return nil
@@ -29,7 +26,7 @@ func (p *planner) pass(u *use) *PlanPass {
 	if t.host == "unix" {
 		t.uri = strings.TrimSuffix(t.uri, "/")
 	}
-	out := &PlanPass{Late: late && t.host != "unix", Name: hostPort(t), TLS: t.scheme == "https", Replace: t.uri != "", Path: t.uri, Place: linePlace(u.Name.Range)}
+	out := &PlanPass{Late: late && t.host != "unix", Name: hostPort(t), TLS: t.scheme == "https", Replace: t.uri != "" && !late, Whole: t.uri != "" && late, Path: t.uri, Place: linePlace(u.Name.Range)}
 	out.Verify = u.in.setting("proxy_ssl_verify", "off") == "on"
 	out.ServerName, out.SNI = u.in.setting("proxy_ssl_name", t.host), u.in.setting("proxy_ssl_server_name", "off") == "on"
 	if out.ServerName = strings.ReplaceAll(out.ServerName, "$proxy_host", t.host); out.TLS && strings.Contains(out.ServerName, "$") {
@@ -339,6 +336,10 @@ func (p *planner) tries(s *scope, t *use, f *PlanFiles, run **scope) bool {
 			return true
 		}
 		f.To = f.Last
+	}
+	if to == nil {
+		p.unsaid(t, "there is no such location")
+		return false
 	}
 	if to.content() != nil && to.content().Name.Value == "fastcgi_pass" && f.To != "" && (*run == nil || *run == to) {
 		*run, f.To = to, ""

@@ -252,7 +252,7 @@ func (p *planner) passes(s *scope, content *use, r *PlanRoute) bool {
 			p.unsaid(t, "before a request is passed on, files are not looked for: a named location could do it")
 			return false
 		}
-		if r.Pass != nil && r.Rewrite != nil && r.Pass.Replace {
+		if r.Pass != nil && r.Rewrite != nil && (r.Pass.Replace || r.Pass.Whole) {
 			p.unsaid(s.one("rewrite"), "both this and proxy_pass would change the path")
 			return false
 		}

@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -78,5 +79,18 @@ func TestGonginxInOneFile(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestJudgesApart keeps the servers that judge exports out of the program's module.
+func TestJudgesApart(t *testing.T) {
+	text, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"github.com/caddyserver/caddy/", "k8s.io/", "sigs.k8s.io/"} {
+		if strings.Contains(string(text), name) {
+			t.Errorf("go.mod names %s: it belongs to cmd/proxyctl/export/validators", name)
+		}
 	}
 }

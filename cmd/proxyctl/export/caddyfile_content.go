@@ -214,6 +214,9 @@ func (w *writer) caddyPass(r *proxy.PlanRoute, name string, word wording) {
 	if p.Replace {
 		w.caddyReplace(r)
 	}
+	if p.Whole {
+		w.line(p.Place, "rewrite * %s", quote(caddyText(p.Path)+"?"))
+	}
 	var to, weights []string
 	weighted := false
 	for _, t := range p.Servers {

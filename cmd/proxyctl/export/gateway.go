@@ -233,6 +233,9 @@ func (w *writer) gatewayRule(r *proxy.PlanRoute, name string) {
 	case r.Pass.TLS:
 		w.missing("proxy_pass", "https://"+r.Pass.Name, r.Pass.Place, "TLS to servers needs a BackendTLSPolicy with their authority", true)
 		ok = false
+	case r.Pass.Whole:
+		w.missing("proxy_pass", r.Pass.Path, r.Pass.Place, "the arguments of a request cannot be left out", false)
+		ok = false
 	default:
 		w.gatewayFields(r, filters)
 	}

@@ -334,6 +334,9 @@ func (w *writer) haproxyBackend(r *proxy.PlanRoute, name string) {
 	if p.Replace {
 		w.haproxyReplace(r)
 	}
+	if p.Whole {
+		w.line(p.Place, "http-request set-pathq %s", haQuote(haText(p.Path)))
+	}
 	w.haproxyFields(r)
 	for _, f := range p.Hidden {
 		w.line(f.Place, "http-response del-header %s", haQuote(f.Name))

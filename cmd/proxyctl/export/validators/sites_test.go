@@ -309,6 +309,11 @@ server {
         proxy_pass $upstream_proto://127.0.0.1:5000;
         proxy_set_header X-A "$upstream_app $upstream_port";
     }
+    location /rpc {
+        set $upstream_proto http;
+        proxy_pass $upstream_proto://127.0.0.1:5000/one/rpc;
+        proxy_pass_header Authorization;
+    }
 }
 server {
     listen 443 ssl default_server;
@@ -324,9 +329,9 @@ server {
 }
 `,
 			asks: []string{
-				"https://app.example.com/x", "https://b.example.com/x", "http://app.example.com/x?y",
+				"https://app.example.com/x", "https://app.example.com/rpc/x?y", "https://b.example.com/x", "http://app.example.com/x?y",
 			},
-			gateway: outcome{refused: []string{"return", "server", "server_name"}, why: "host names of routes are whole, or begin with *."},
+			gateway: outcome{refused: []string{"location", "proxy_pass", "return", "server", "server_name"}, why: "host names of routes are whole, or begin with *."},
 		},
 		{
 			name:  "an application that runs every script",
