@@ -43,6 +43,7 @@ type streamConf struct {
 	is             bool // a level of the stream block
 	prereadSize    int64
 	prereadTimeout time.Duration
+	preread        bool // ssl_preread
 }
 
 // setStream opens the stream block, whose body is compiled when the main level

@@ -21,6 +21,8 @@ type streamProxyConf struct {
 	next                     bool
 	header                   int // that is sent: index in proxyHeaderWords
 	halfClose                bool
+	ssl                      bool
+	alpn                     List[*Value]
 }
 
 // proxyHeaderWords are the versions of the PROXY protocol.
@@ -38,6 +40,12 @@ func streamProxyModule() Module {
 			}
 			c.StreamProxy = streamProxyConf{timeout: 10 * time.Minute, next: true, responses: anyResponses}
 			c.Proxy.wire, c.Proxy.bufferSize, c.Proxy.ignoreClientAbort = wireStream, 16<<10, true
+		},
+		Finish: func(l *Level) error {
+			if c := l.Conf; l.Context == InStreamServer && c.StreamProxy.ssl {
+				c.Proxy.makeTLS(l, "proxy")
+			}
+			return nil
 		},
 	}
 }
@@ -58,6 +66,13 @@ func streamProxyCommands() []Command {
 		Enum(row("protocol", "off", "Sends the PROXY protocol header to the server."), proxyHeaderWords(), func(c *Conf) *int { return &conf(c).header }),
 		Flag(row("half_close", "off", "Lets each direction of a connection end by itself."), func(c *Conf) *bool { return &conf(c).halfClose }),
 	}
+	rows = append(rows,
+		Flag(row("ssl", "off", "Speaks TLS with servers."), func(c *Conf) *bool { return &conf(c).ssl }),
+		row("ssl_alpn", "", "Sets the protocols that servers are offered by ALPN.").with("1+", "protocol ...", setServerALPN))
+	for _, c := range upstreamTLSRows("proxy", "host from proxy_pass", proxyUpstream) {
+		c.In = inStreamLevels
+		rows = append(rows, c)
+	}
 	shared := []string{
 		"proxy_bind", "proxy_connect_timeout", "proxy_next_upstream_timeout", "proxy_next_upstream_tries",
 		"proxy_socket_keepalive", "proxy_socket_rcvbuf", "proxy_socket_sndbuf", "proxy_buffer_size",
@@ -73,6 +88,20 @@ func streamProxyCommands() []Command {
 		rows = append(rows, c)
 	}
 	return rows
+}
+
+func setServerALPN(l *Level, d *parser.Directive) error {
+	for _, a := range d.Args {
+		v, err := l.value(a.Value)
+		if err != nil {
+			return err
+		}
+		if _, static := v.Static(); static && len(a.Value) > longestProtocol {
+			return errAt(a, "", "at most 255 bytes", "protocol too long")
+		}
+		l.Conf.StreamProxy.alpn.Add(l, v)
+	}
+	return nil
 }
 
 // deprecated makes the row of an older name (ngx_conf_deprecated).
@@ -104,6 +133,9 @@ func serveStreamProxy(x *Exchange) Code {
 		}
 	} else {
 		u.group = u.block.group.Load()
+	}
+	if x.loc.Conf.StreamProxy.ssl && !x.session.udp {
+		u.tls = &c.tls
 	}
 	u.start = nanos()
 	u.attempt.Start(u.group, x.balanceKey())

@@ -23,9 +23,12 @@ func streamSSLModule() Module {
 	}
 }
 
+// longestProtocol is how long a name of ALPN can be.
+const longestProtocol = 255
+
 func setSessionALPN(l *Level, d *parser.Directive) error {
 	for _, a := range d.Args {
-		if len(a.Value) > 255 {
+		if len(a.Value) > longestProtocol {
 			return errAt(a, "", "at most 255 bytes", "protocol too long")
 		}
 		l.Conf.SSL.alpn.Add(l, a.Value)

@@ -46,9 +46,9 @@ func modules() []Module {
 		streamCoreModule(),
 		streamSetModule(), // before limit_conn, which counts by what it sets
 		streamSSLModule(),
+		streamSSLPrereadModule(),
 		streamReturnModule(),
 		streamPassModule(),
-		streamProxyModule(),
 
 		// before content
 		realipModule(),
@@ -71,6 +71,7 @@ func modules() []Module {
 
 		// content
 		proxyModule(),
+		streamProxyModule(), // changes some of proxy's defaults
 		fastcgiModule(),
 		uwsgiModule(),
 		scgiModule(),

@@ -22,6 +22,7 @@ type session struct {
 	conn net.Conn
 	// preread is what has been read and not passed on yet.
 	preread   []byte
+	hello     *clientHello       // what ssl_preread has read; nil for nothing
 	peeked    bool               // preread has not been taken out of the socket
 	datagrams *sock.DatagramConn // of UDP
 	udp       bool

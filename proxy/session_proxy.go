@@ -36,7 +36,18 @@ func (x *Exchange) serverSession() (code Code, next bool) {
 	if !x.connectServer() {
 		return 0, true
 	}
-	if x.greetServer() {
+	greeted := x.greetServer()
+	if greeted && u.tls != nil {
+		switch v := x.handshake(u.conn); {
+		case v.code != OK:
+			x.leaveSessionServer(true)
+			return sessionFailed, false
+		case v.next != 0:
+			return 0, true
+		}
+	}
+	if greeted {
+		x.serverConnected(u.conn.sock, "")
 		x.tunnel()
 	}
 	x.leaveSessionServer(true)
@@ -61,7 +72,19 @@ func (x *Exchange) connectServer() bool {
 	return true
 }
 
-// greetServer sends what comes before the client's bytes. False ends the session.
+// serverALPN gives what is offered to the server by ALPN; those that cannot be are
+// left out (ngx_stream_proxy_ssl_alpn).
+func (x *Exchange) serverALPN() []string {
+	var out []string
+	for _, v := range x.loc.Conf.StreamProxy.alpn.Items {
+		if name := v.String(x); name != "" && len(name) <= longestProtocol {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// greetServer sends what comes before everything else. False ends the session.
 func (x *Exchange) greetServer() bool {
 	u := &x.upstream
 	if header := x.proxyHeader(); header != nil {
@@ -75,7 +98,6 @@ func (x *Exchange) greetServer() bool {
 		}
 		u.action = connecting
 	}
-	x.serverConnected(u.conn.sock, "")
 	return true
 }
 

@@ -96,8 +96,6 @@ func missingReason(name, module string) string {
 		"ngx_http_xslt_filter_module":  "XSLT",
 	}[module]
 	switch {
-	case strings.HasPrefix(module, "ngx_stream_") && strings.Contains(name, "ssl"):
-		what = "TLS of sessions"
 	case strings.HasPrefix(module, "ngx_mail_"):
 		what = "mail proxying"
 	case what == "":

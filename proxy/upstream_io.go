@@ -226,9 +226,16 @@ func (x *Exchange) handshake(conn *upstreamConn) verdict {
 		x.Logf(logError, "%s", err)
 		return verdict{code: 500}
 	}
-	if u.conf.wire == wireHTTP2 {
+	switch u.conf.wire {
+	case wireHTTP2:
 		config = config.Clone()
 		config.NextProtos = []string{"h2"}
+	case wireStream:
+		if protocols := x.serverALPN(); len(protocols) > 0 {
+			config = config.Clone()
+			config.NextProtos = protocols
+		}
+	default:
 	}
 	t, err := conn.startTLS(config, u.conf.connectTimeout)
 	if err != nil {
@@ -237,6 +244,7 @@ func (x *Exchange) handshake(conn *upstreamConn) verdict {
 			return x.attemptFailed(err, "")
 		case isTimeout(err):
 			return verdict{next: nextTimeout}
+		case conn.sock.Aborted(): // it is the session that has ended
 		default:
 			x.logUpstream(logError, "%s", handshakeProblem(err))
 		}

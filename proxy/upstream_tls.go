@@ -98,13 +98,18 @@ func upstreamTLSRows(prefix, fallback string, of func(*Conf) *upstreamConf) []Co
 	}
 }
 
-// finishTLS makes the client's side of TLS for a level that passes requests on.
-// As in nginx, mistakes have no place.
+// finishTLS makes the client's side of TLS for a level that passes requests on
+// over it. As in nginx, mistakes have no place.
 func (c *upstreamConf) finishTLS(l *Level, prefix string) {
-	t := &c.tls
 	if c.target == nil || !c.target.vars.tls && c.target.value == nil {
 		return
 	}
+	c.makeTLS(l, prefix)
+}
+
+// makeTLS makes it, unless the level has what another one made.
+func (c *upstreamConf) makeTLS(l *Level, prefix string) {
+	t := &c.tls
 	settings := *t
 	settings.client = nil
 	if t.client != nil && t.client.from == settings {
