@@ -176,6 +176,10 @@ func (b *backends) connection(c net.Conn, name string) {
 		t := tls.Server(&peeked{c, in}, b.tls)
 		c, in = t, bufio.NewReaderSize(t, 64<<10)
 	}
+	if first, _ := in.Peek(4); string(first) == "PRI " {
+		b.http2(c, in, name)
+		return
+	}
 	for {
 		again, known := b.cgiExchange(c, in, name)
 		if !known {

@@ -298,9 +298,6 @@ func (r *rewriter) otherPass(d *parser.Directive) {
 	if r.groups[strings.ToLower(rest)] {
 		return
 	}
-	if d.Name.Value == "grpc_pass" {
-		r.leave(d.Name.Value, "what its upstreams get is not understood here")
-	}
 	d.Args[0] = parser.Arg{Value: scheme + r.backends.address(rest)}
 }
 

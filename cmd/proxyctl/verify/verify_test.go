@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"io"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -214,5 +216,42 @@ func TestListen(t *testing.T) {
 	write(&out, file.Body, "")
 	if got, want := strings.Join(strings.Fields(out.String()), " "), "events { } http { server { listen 127.0.0.1:1234 ssl; } server { listen 127.0.0.1:1234; server_name a.test; } }"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+// TestHTTP2Upstream: upstreams understand HTTP/2, too, and see the same in it.
+func TestHTTP2Upstream(t *testing.T) {
+	t.Parallel()
+	pair, err := makePair(filepath.Join(t.TempDir(), "pair"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBackends(pair)
+	t.Cleanup(b.close)
+	address := b.address("10.0.0.1:50051")
+	b.begin(scriptMissing)
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	for range 2 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/a?b", strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "a.test"
+		req.Header.Set("X-A", "1")
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusNotFound || !strings.Contains(string(text), "answered by http://10.0.0.1:50051/") || err != nil {
+			t.Errorf("%v %q %v", resp, text, err)
+		}
+	}
+	seen := b.take()
+	if len(seen) != 2 || seen[1].Body != "body" || !strings.HasPrefix(seen[1].Head, "POST /a?b HTTP/2.0\r\nHost: a.test\r\n") || !strings.Contains(seen[1].Head, "x-a: 1\r\n") {
+		t.Errorf("%+v", seen)
 	}
 }
