@@ -19,7 +19,8 @@ type Report struct {
 	Compared int    `json:"compared"`          // requests that both answered
 	Skipped  int    `json:"skipped,omitempty"` // for lack of time
 	Unstable int    `json:"unstable,omitempty"`
-	// UnstableWhat says in what nginx differs from itself, shortened.
+	// UnstableWhat says in what nginx, or this server, differs from itself,
+	// shortened.
 	UnstableWhat []string `json:"unstableWhat,omitempty"`
 	Log          *LogInfo `json:"log,omitempty"`
 	// Differences are what this server does otherwise, Changes what newer

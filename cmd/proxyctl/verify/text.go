@@ -23,7 +23,7 @@ func Write(w io.Writer, r *Report, color bool) {
 		fmt.Fprintf(w, "%s left out for lack of time (--budget, --max).\n", plural(r.Skipped, "request"))
 	}
 	if r.Unstable > 0 {
-		fmt.Fprintf(w, "%s not counted: there nginx answers differently each time.\n", plural(r.Unstable, "difference"))
+		fmt.Fprintf(w, "%s not counted: there one of both answers differently each time.\n", plural(r.Unstable, "difference"))
 	}
 	list(w, tint, "1", "Not compared", len(r.LeftOut), func(i int) string {
 		l := r.LeftOut[i]
