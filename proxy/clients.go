@@ -53,7 +53,9 @@ func (s *clientSet) remove(c *client) {
 	sh.mu.Lock()
 	if _, known := sh.all[c]; known {
 		delete(sh.all, c)
-		s.past.Add(c.life.requests.Load())
+		if !c.life.session.Load() {
+			s.past.Add(c.life.requests.Load())
+		}
 		s.open.Add(-1)
 	}
 	sh.mu.Unlock()
@@ -103,8 +105,13 @@ func (s *clientSet) wait(ctx context.Context) bool {
 func (s *clientSet) stats() Stats {
 	st := Stats{Accepted: int64(s.accepted.Load()), Requests: s.past.Load()}
 	st.Handled = st.Accepted - s.refused.Load()
+	sessions := int64(0) // of the stream block: they are active, and that is all
 	s.each(func(c *client) {
 		st.Active++
+		if c.life.session.Load() {
+			sessions++
+			return
+		}
 		st.Requests += c.life.requests.Load()
 		switch conn := c.life.http1.Load(); {
 		case c.life.active.Load() > 0:
@@ -113,7 +120,7 @@ func (s *clientSet) stats() Stats {
 			st.Reading++
 		}
 	})
-	st.Waiting = st.Active - st.Writing - st.Reading
+	st.Waiting = st.Active - st.Writing - st.Reading - sessions
 	return st
 }
 
@@ -122,6 +129,7 @@ func (s *clientSet) stats() Stats {
 type life struct {
 	active   atomic.Int32          // requests being served
 	requests atomic.Int64          // served so far, these included
+	session  atomic.Bool           // what it serves is a session of the stream block
 	table    atomic.Pointer[Table] // of the latest request
 	spared   atomic.Int64          // until when, on the sweeper's clock, a shutdown leaves it alone while it is idle
 	bound    atomic.Bool           // it ends with the generation it began under: HTTP/2

@@ -157,6 +157,8 @@ func (c *client) serveSession(s *sock.Conn) (passed bool) {
 	}
 	if to := x.session.passed; to != nil {
 		passed = true
+		c.life.session.Store(false)
+		c.life.requests.Add(-1) // it was none
 		c.socket, c.endpoint = to.bound, to.endpoint(c.local.Addr())
 		c.sni, c.sniName = nil, "" // these are of that listener's servers
 		if x.realip.IsValid() {    // for whoever gets it that is where it comes from
@@ -183,6 +185,7 @@ func (c *client) top(s *sock.Conn) net.Conn {
 // begins makes x an exchange of a session.
 func (x *Exchange) begins(s *session) {
 	x.session, x.Req = s, &s.request
+	x.client.life.session.Store(true)
 	x.server = x.client.endpoint.fallback
 	x.loc = x.server.Level
 	if e := x.loc.Conf.Core.ErrorLog; e != nil && e.most >= logInfo {

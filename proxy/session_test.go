@@ -70,6 +70,9 @@ func TestSessionReload(t *testing.T) {
 	echoing(t, filepath.Join(r.dir, "b"))
 	old := r.dial("s")
 	echoed(t, old, "before")
+	if s := r.Stats(); s != (Stats{Accepted: 1, Handled: 1, Active: 1}) {
+		t.Errorf("a session counts as %+v", s)
+	}
 	if err := r.Reload(r.load("events {} error_log logs/error.log info; stream { server { listen unix:%dir%/s; return new; } }")); err != nil {
 		t.Fatal(err)
 	}
