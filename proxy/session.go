@@ -18,7 +18,7 @@ import (
 
 // session is what an exchange of the stream block has instead of a request.
 type session struct {
-	// conn is the client's side: its socket, or TLS over it. It is nil for UDP.
+	// conn is the client's side: its socket, TLS over it, or its datagrams.
 	conn net.Conn
 	// preread is what has been read and not passed on yet.
 	preread   []byte
@@ -148,11 +148,12 @@ func (c *client) serveSession(s *sock.Conn) (passed bool) {
 		}
 	}
 	x := newExchange(c, noStream{}, t)
-	x.begins(&session{conn: c.top(s)})
-	c.life.onEnd(nil, func() { x.session.abort(s) })
+	own := &session{conn: c.top(s)} // others may still have it in their hands when x is gone
+	x.begins(own)
+	c.life.onEnd(nil, func() { own.abort(s) })
 	x.serveSession()
-	c.life.onEnd(nil, s.Abort) // the exchange goes back to where it came from
-	if c.secure != nil {       // its messages are no longer those of the session
+	c.life.onEnd(nil, s.Abort)
+	if c.secure != nil { // its messages are no longer those of the session
 		c.secure.session = nil
 	}
 	if to := x.session.passed; to != nil {
