@@ -52,7 +52,12 @@ func (e *exporting) run(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	text, unsaid := export.To(e.to, proxy.MakePlan(table, file), relativePlace)
+	plan := proxy.MakePlan(table, file)
+	if !slices.ContainsFunc(plan.Servers, func(s proxy.PlanServer) bool { return len(s.Listens) > 0 }) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no server of HTTP listens on an address: there is nothing to say\n", relativePath(name))
+		return exitCode(1)
+	}
+	text, unsaid := export.To(e.to, plan, relativePlace)
 	var refused, left []proxy.Unsaid
 	for _, u := range unsaid {
 		if slices.Contains(e.partial, u.Directive) {

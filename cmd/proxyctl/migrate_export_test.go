@@ -56,6 +56,12 @@ server {
 	if out, code := runCommand(t, migrateExportCommand(), "", "--to", "apache", "site.conf"); code != 2 {
 		t.Errorf("exit %d\n%s", code, out)
 	}
+	if err := os.WriteFile("stream.conf", []byte("events {}\nstream {\n    server {\n        listen 8080;\n        proxy_pass 10.0.0.1:5000;\n    }\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := runCommand(t, migrateExportCommand(), "", "--to", "caddyfile", "stream.conf"); code != 1 || !strings.Contains(out, "no server of HTTP listens") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
 	if out, code := runCommand(t, migrateExportCommand(), "", "--to", "haproxy", "none.conf"); code != 1 {
 		t.Errorf("exit %d\n%s", code, out)
 	}

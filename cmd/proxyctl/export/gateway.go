@@ -32,7 +32,7 @@ func (w *writer) gateway(p *proxy.Plan) {
 		w.listener(d, "HTTP", d.servers[0].Place)
 	}
 	for i := range p.Servers {
-		if s := &p.Servers[i]; len(s.Routes) > 0 {
+		if s := &p.Servers[i]; len(s.Routes) > 0 && len(s.Listens) > 0 {
 			w.httpRoute(s, doors(p))
 		}
 	}
@@ -400,8 +400,13 @@ func (w *writer) gatewayFields(r *proxy.PlanRoute, filters *writer) {
 		}
 		if r.Pass.Replace {
 			filters.line("", "        path:")
-			filters.line("", "          type: ReplacePrefixMatch")
-			filters.line("", "          replacePrefixMatch: %s", yamlQuote(r.Pass.Path))
+			if r.Kind == proxy.ExactLocation {
+				filters.line("", "          type: ReplaceFullPath")
+				filters.line("", "          replaceFullPath: %s", yamlQuote(r.Pass.Path))
+			} else {
+				filters.line("", "          type: ReplacePrefixMatch")
+				filters.line("", "          replacePrefixMatch: %s", yamlQuote(r.Pass.Path))
+			}
 		}
 	}
 	var add []proxy.PlanField

@@ -418,6 +418,9 @@ server {
     location = /old {
         return 301 /new;
     }
+    location = /exact {
+        proxy_pass http://10.0.0.3:80/two;
+    }
     location = /1 { return 301 /x; }
     location = /2 { return 301 /x; }
     location = /3 { return 301 /x; }
