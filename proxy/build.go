@@ -39,7 +39,7 @@ func ConfigureArguments() string {
 func onRequest() []string {
 	return []string{
 		"http_ssl_module", "http_v2_module", "http_v3_module", "http_realip_module", "http_addition_module",
-		"http_sub_module", "http_dav_module", "http_gunzip_module", "http_gzip_static_module",
+		"http_sub_module", "http_dav_module", "http_flv_module", "http_mp4_module", "http_gunzip_module", "http_gzip_static_module",
 		"http_auth_request_module", "http_random_index_module", "http_secure_link_module", "http_slice_module",
 		"http_stub_status_module",
 		"stream", "stream_ssl_module", "stream_realip_module", "stream_geoip_module", "stream_ssl_preread_module",

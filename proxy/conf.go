@@ -53,6 +53,7 @@ type Conf struct {
 	HTTP2 http2Conf
 	HTTP3 http3Conf
 	DAV   davConf
+	MP4   mp4Conf
 
 	Stream      streamConf
 	StreamProxy streamProxyConf

@@ -80,6 +80,8 @@ func modules() []Module {
 		grpcModule(),
 		stubStatusModule(),
 		emptyGifModule(),
+		flvModule(),
+		mp4Module(),
 		randomIndexModule(),
 		indexModule(),
 		autoindexModule(),

@@ -21,7 +21,7 @@ func TestImports(t *testing.T) {
 		"proxyctl/cmd/proxyctl/export":   {"proxyctl/proxy"},
 
 		"proxyctl/cmd/proxyctl":    {"proxyctl/parser", "proxyctl/proxy", "proxyctl/certs", "proxyctl/cmd/proxyctl/verify", "proxyctl/cmd/proxyctl/takeover", "proxyctl/cmd/proxyctl/export"},
-		"proxyctl/proxy":           {"proxyctl/parser", "proxyctl/proxy/head", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/http3", "proxyctl/proxy/fastcgi", "proxyctl/proxy/memcached", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver", "proxyctl/proxy/cache"},
+		"proxyctl/proxy":           {"proxyctl/parser", "proxyctl/proxy/head", "proxyctl/proxy/http1", "proxyctl/proxy/http2", "proxyctl/proxy/http3", "proxyctl/proxy/fastcgi", "proxyctl/proxy/memcached", "proxyctl/proxy/mp4", "proxyctl/proxy/sock", "proxyctl/proxy/upstream", "proxyctl/proxy/match", "proxyctl/proxy/pcre", "proxyctl/proxy/resolver", "proxyctl/proxy/cache"},
 		"proxyctl/proxy/http1":     {"proxyctl/proxy/sock"},
 		"proxyctl/proxy/http2":     {"proxyctl/proxy/head", "proxyctl/proxy/http1", "proxyctl/proxy/sock"},
 		"proxyctl/proxy/http3":     {"proxyctl/proxy/head", "proxyctl/proxy/http1", "proxyctl/proxy/sock"},
@@ -29,6 +29,7 @@ func TestImports(t *testing.T) {
 		"proxyctl/proxy/fastcgi":   {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},
 		"proxyctl/proxy/memcached": {"proxyctl/proxy/http1", "proxyctl/proxy/sock"},
 		"proxyctl/proxy/sock":      nil,
+		"proxyctl/proxy/mp4":       nil,
 		"proxyctl/proxy/upstream":  nil,
 		"proxyctl/proxy/match":     nil,
 		"proxyctl/proxy/pcre":      nil,
