@@ -275,6 +275,9 @@ func (x *Exchange) passAnswer() Code {
 	if u.cacheable() || u.stored != nil || u.answer.buffering && (rate.bytes > 0 || x.pace.rate > 0 || u.answer.contentLength > spoolFrom) {
 		return x.spoolAnswer(rate)
 	}
+	if !u.answer.buffering { // as nginx does: what comes is not held back
+		x.pace.rate = 0
+	}
 	held, total := int64(0), int64(0)
 	for {
 		// nginx passes the head and full buffers on while it waits for more

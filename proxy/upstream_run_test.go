@@ -691,3 +691,17 @@ func TestUpstreamEndless(t *testing.T) {
 		})
 	}
 }
+
+// TestUpstreamUnbufferedRate: limit_rate holds nothing back of what is not
+// buffered.
+func TestUpstreamUnbufferedRate(t *testing.T) {
+	t.Parallel()
+	b := answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("x", 1000))
+	p := newProxyTest(t, "", "limit_rate 1; proxy_buffering off; location / { proxy_pass http://"+b.addr+"; }")
+	x, s := p.exchange("GET /", "Host: h")
+	p.do(x)
+	if s.out.Len() != 1000 || !s.ended {
+		t.Errorf("%d bytes; %s", s.out.Len(), p.logged())
+	}
+	x.release()
+}
