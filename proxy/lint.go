@@ -169,10 +169,13 @@ func (l *linter) all(names ...string) []*use {
 }
 
 // servers gives the http server blocks.
-func (l *linter) servers() []*scope {
+func (l *linter) servers() []*scope { return l.serversIn(InServer) }
+
+// serversIn gives the server blocks of some contexts.
+func (l *linter) serversIn(in Context) []*scope {
 	var out []*scope
 	for _, u := range l.all("server") {
-		if u.body != nil && u.body.in == InServer {
+		if u.body != nil && u.body.in&in != 0 {
 			out = append(out, u.body)
 		}
 	}

@@ -413,7 +413,8 @@ func (l *linter) upstreamTLSUnverified() {
 	for _, u := range l.all("proxy_pass", "grpc_pass", "uwsgi_pass") {
 		verify := map[string]string{"proxy_pass": "proxy_ssl_verify", "grpc_pass": "grpc_ssl_verify", "uwsgi_pass": "uwsgi_ssl_verify"}[u.Name.Value]
 		scheme, _, _ := strings.Cut(lower(u.arg(0)), "://")
-		if scheme != "https" && scheme != "grpcs" && scheme != "suwsgi" || u.in.setting(verify, "off") == "on" {
+		secure := scheme == "https" || scheme == "grpcs" || scheme == "suwsgi" || u.in.in == InStreamServer && u.in.setting("proxy_ssl", "off") == "on"
+		if !secure || u.in.setting(verify, "off") == "on" {
 			continue
 		}
 		trusted := strings.TrimSuffix(verify, "verify") + "trusted_certificate"
@@ -433,7 +434,7 @@ func (l *linter) clientCertificateUnchecked() {
 		checked := false
 		for _, other := range [2]*scope{u.in, l.root} {
 			other.walk(func(o *use) {
-				if other == l.root && o.in.around(InServer) != nil {
+				if other == l.root && o.in.around(InServer|InStreamServer) != nil {
 					return
 				}
 				for _, a := range append([]parser.Arg{o.Name}, o.Args...) {

@@ -140,7 +140,7 @@ func (l *linter) certificateOfAnother() {
 	}
 	for _, u := range l.all("ssl_certificate") {
 		cert := l.certificate(u.arg(0))
-		if u.in.in != InServer || cert == nil || len(u.in.own("ssl_certificate")) > 1 {
+		if u.in.in&(InServer|InStreamServer) == 0 || cert == nil || len(u.in.own("ssl_certificate")) > 1 {
 			continue
 		}
 		for _, names := range u.in.own("server_name") {

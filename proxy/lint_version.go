@@ -70,7 +70,7 @@ func (l *linter) proxyDefaults() {
 // tlsServers gives a listen of each server that leaves the protocols to nginx.
 func (l *linter) tlsServers() []*use {
 	var uses []*use
-	for _, s := range l.servers() {
+	for _, s := range l.serversIn(InServer | InStreamServer) {
 		if s.inherited("ssl_protocols") != nil {
 			continue
 		}

@@ -300,7 +300,7 @@ func (n *sessionNote) append(s *tls.SessionState) {
 	b := make([]byte, 0, sessionExtra)
 	b = append(b, sessionMark...)
 	b = append(b, n.context[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(n.expires.Unix()))
+	b = binary.BigEndian.AppendUint64(b, uint64(n.expires.Add(time.Second-1).Unix())) // a second that has begun counts
 	s.Extra = append(s.Extra, append(b, n.id[:]...))
 }
 
