@@ -966,3 +966,15 @@ func leastAllocs(f func()) float64 {
 	}
 	return n
 }
+
+// TestSessionNoteLasts: what is kept with a session is valid for no shorter time.
+func TestSessionNoteLasts(t *testing.T) {
+	for _, part := range []time.Duration{0, 1, 900 * time.Millisecond} {
+		n := sessionNote{expires: time.Unix(10, int64(part))}
+		var s tls.SessionState
+		n.append(&s)
+		if got, ok := readSessionNote(&s); !ok || got.expires.Before(n.expires) || got.expires.Sub(n.expires) >= time.Second {
+			t.Errorf("%v became %v", n.expires, got.expires)
+		}
+	}
+}
