@@ -141,6 +141,10 @@ func (l *linter) unreachableLocation() {
 			if p.syntax() == nil {
 				continue
 			}
+			if l.endsTooEarly(p) {
+				l.say(u.whole(), `leave out the "$", or what stands behind it`, "%q matches no URI: nothing comes behind the end", u.said())
+				continue
+			}
 			if first := l.coveredBy(p, before); first != nil {
 				d := l.say(u.whole(), "put it above the other: expressions are tried in the order of the file",
 					"every URI for %q is taken by %q", u.said(), first.said())
@@ -152,6 +156,20 @@ func (l *linter) unreachableLocation() {
 			before = append(before, u)
 		}
 	}
+}
+
+// endsTooEarly finds expressions with a "$" that more of the path would have to
+// follow.
+func (l *linter) endsTooEarly(p *pattern) bool {
+	for i := range len(p.text) - 1 {
+		next := p.text[i+1]
+		if p.text[i] != '$' || i > 0 && p.text[i-1] == '\\' || next != '/' && !isNameByte(next) {
+			continue
+		}
+		_, v := l.find(p, nil)
+		return v == pcre.None
+	}
+	return false
 }
 
 // sameBody reports whether two blocks say the same.
