@@ -28,7 +28,8 @@ func newGRPCTest(t *testing.T) *grpcTest {
 		server { listen unix:%dir%/g.sock; server_name a.test; http2 on;
 			location / { grpc_pass `+addr+`; }
 			location /full { grpc_send_timeout 300ms; grpc_pass `+addr+`; }
-			location /patient { grpc_read_timeout 200ms; grpc_pass `+addr+`; }
+			location /patient { grpc_read_timeout 3s; grpc_pass `+addr+`; }
+			location /impatient { grpc_read_timeout 200ms; grpc_pass `+addr+`; }
 			location /limited { client_max_body_size 10; grpc_pass `+addr+`; } } }`)
 	g.client = g.overHTTP2("g.sock")
 	return g
@@ -50,6 +51,16 @@ func (g *grpcTest) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/full":
 		<-r.Context().Done()
 		g.left <- struct{}{}
+	case r.URL.Path == "/patient":
+		p := make([]byte, 3)
+		for n := 0; n < len(p); {
+			m, err := r.Body.Read(p[n:])
+			if n += m; err != nil {
+				break
+			}
+			g.received <- struct{}{}
+		}
+		_, _ = w.Write(p)
 	case r.URL.Path == "/early":
 		_, _ = io.WriteString(w, "enough")
 	default:
@@ -241,10 +252,30 @@ func TestGRPCPatience(t *testing.T) {
 	g := newGRPCTest(t)
 	c := g.dial("g.sock")
 	defer c.Close()
-	fmt.Fprint(c, "POST /patient/wait HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nab")
+	fmt.Fprint(c, "POST /patient HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nab")
 	<-g.received
-	time.Sleep(time.Second) // much longer than the server may take
+	time.Sleep(4 * time.Second) // longer than an answer may take
 	fmt.Fprint(c, "c")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || string(body) != "abc" || err != nil {
+		t.Errorf("%s %q, %v; %s", resp.Status, body, err, g.read("logs/error.log"))
+	}
+}
+
+// TestGRPCImpatient: between two reads it may be no longer.
+func TestGRPCImpatient(t *testing.T) {
+	t.Parallel()
+	g := newGRPCTest(t)
+	resp := g.post(t.Context(), "/impatient/wait", endless{})
+	defer resp.Body.Close()
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("the answer looks complete")
+	}
+	<-g.left
 	g.await("logs/error.log", "upstream timed out (110: Connection timed out) while reading")
 }
 
