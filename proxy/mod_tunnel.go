@@ -27,13 +27,16 @@ func tunnelModule() Module {
 		),
 		Init: func(c *Conf) {
 			u := upstreamDefaults(wireTunnel)
+			u.buffering, u.unbuffered = false, true
 			c.Tunnel = lent[upstreamConf]{conf: &u}
 		},
 		Finish: func(l *Level) error {
 			if s := &l.Conf.Tunnel; !s.changed(l.Conf) && s.conf.target == nil {
 				return nil
 			}
-			return up(l.Conf).finish(l, "tunnel", nil)
+			c := up(l.Conf)
+			c.buffers.Size = max(c.buffers.Size, c.bufferSize) // there is no directive for them
+			return c.finish(l, "tunnel", nil)
 		},
 	}
 }
