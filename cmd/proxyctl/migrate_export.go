@@ -60,10 +60,12 @@ func (e *exporting) run(cmd *cobra.Command, name string) error {
 	text, unsaid := export.To(e.to, plan, relativePlace)
 	var refused, left []proxy.Unsaid
 	for _, u := range unsaid {
+		list := &refused
 		if slices.Contains(e.partial, u.Directive) {
-			left = append(left, u)
-		} else {
-			refused = append(refused, u)
+			list = &left
+		}
+		if !slices.Contains(*list, u) { // it may be missing in several places
+			*list = append(*list, u)
 		}
 	}
 	if len(refused) > 0 {
