@@ -16,7 +16,7 @@ import (
 // exit status, text and line.
 func TestMessages(t *testing.T) {
 	var files []txtar.File
-	for _, path := range []string{"testdata/messages.txtar", "testdata/messages_modules.txtar"} {
+	for _, path := range []string{"testdata/messages.txtar", "testdata/messages_modules.txtar", "testdata/messages_stream.txtar"} {
 		archive, err := txtar.ParseFile(path)
 		if err != nil {
 			t.Fatal(err)
