@@ -170,20 +170,23 @@ func (c *Conn) takeOwn() bool {
 	c.own = c.ready[0]
 	c.ready[0] = nil
 	c.ready = c.ready[:0]
-	c.lent = true
-	c.loans++
 	return true
 }
 
 // serveOwn answers the reader's own request. False: another goroutine reads on.
 func (c *Conn) serveOwn() bool {
-	s, loan := c.own, c.loans
+	s := c.own
 	c.own = nil
 	if c.relief == nil {
 		c.relief = time.AfterFunc(patience, c.relieve)
 	} else {
 		c.relief.Reset(patience)
 	}
+	c.mu.Lock() // from here on another may read, and use what is the reader's own
+	c.lent = true
+	c.loans++
+	loan := c.loans
+	c.mu.Unlock()
 	s.serve()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -853,7 +853,7 @@ func TestLoans(t *testing.T) {
 	}, nil)
 	c.mu.Lock()
 	c.own = newStream(c, 1)
-	c.streams[1], c.lent, c.loans = c.own, true, 1
+	c.streams[1] = c.own
 	c.mu.Unlock()
 	if c.serveOwn() {
 		t.Error("two read")
