@@ -21,7 +21,8 @@ import (
 //     one that a closing server has not answered can be sent again.
 //   - The server has said itself that it goes on listening: "keep-alive".
 //   - No user's rights come with the connection, as with NTLM and Negotiate
-//     (RFC 4559, section 5).
+//     (RFC 4559, section 5), and no TLS: what a server knows of a handshake is
+//     about the request that made it.
 //   - Servers that serve a few connections at a time get their places back when
 //     others wait for one: see queue. reuse says how soon they do anyway.
 
@@ -69,7 +70,7 @@ func (x *Exchange) mayReuse() bool {
 	case u.block.explicit:
 		return true
 	}
-	return u.conf.wire == wireHTTP1 && u.conf.bind == nil && !u.personal && x.bringsNothing() && !x.bound() && (u.tls == nil || u.tls.static())
+	return u.conf.wire == wireHTTP1 && u.conf.bind == nil && !u.personal && x.bringsNothing() && !x.bound() && u.tls == nil
 }
 
 // bringsNothing says whether the request is a GET or HEAD without a body.
@@ -88,17 +89,6 @@ func (x *Exchange) bound() bool {
 	}
 	scheme, _, _ := bytes.Cut(v, []byte(" "))
 	return !equalFold(scheme, "basic") && !equalFold(scheme, "bearer")
-}
-
-// static says whether every connection is made with the same name and
-// certificate.
-func (t *upstreamTLSConf) static() bool {
-	if t.name != nil {
-		if _, static := t.name.Static(); !static {
-			return false
-		}
-	}
-	return t.client.source == nil
 }
 
 // keeps says whether the connection may wait for another request.
