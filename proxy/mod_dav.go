@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -14,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"proxyctl/parser"
 	"proxyctl/proxy/http1"
 )
 
@@ -24,8 +20,7 @@ import (
 // davConf is what the module knows at a level.
 type davConf struct {
 	methods    uint32 // bits by the index in davMethods; the first is off
-	access     uint32
-	accessOf   *Level // that set it
+	access     fs.FileMode
 	createPath bool
 	leastDepth int
 }
@@ -41,7 +36,7 @@ func davModule() Module {
 		Name: "ngx_http_dav_module",
 		Commands: []Command{
 			Bits(Command{Name: "dav_methods", In: in, Default: "off", Doc: "Allows methods of WebDAV."}, davMethods, func(c *Conf) *uint32 { return &c.DAV.methods }),
-			{Name: "dav_access", In: in, Args: "1-3", Repeat: true, Syntax: "users:permissions ...", Default: "user:rw", Doc: "Sets the permissions of what is created.", Set: setDAVAccess},
+			{Name: "dav_access", In: in, Args: "1-3", Syntax: "users:permissions ...", Default: "user:rw", Doc: "Sets the permissions of what is created.", Set: setFileAccess(func(c *Conf) *fs.FileMode { return &c.DAV.access })},
 			Flag(Command{Name: "create_full_put_path", In: in, Default: "off", Doc: "Makes missing folders when a file is put."}, func(c *Conf) *bool { return &c.DAV.createPath }),
 			Number(Command{Name: "min_delete_depth", In: in, Default: "0", Doc: "Sets how deep in the tree files must be to be deleted."}, func(c *Conf) *int { return &c.DAV.leastDepth }),
 		},
@@ -55,34 +50,6 @@ func davModule() Module {
 		},
 	}
 }
-
-// setDAVAccess reads who may do what (ngx_conf_set_access_slot).
-func setDAVAccess(l *Level, d *parser.Directive) error {
-	c := &l.Conf.DAV
-	if c.accessOf == l {
-		return &confError{text: "is duplicate"}
-	}
-	shifts := map[string]int{"user": 6, "group": 3, "all": 0}
-	rights := map[string]uint32{"rw": 6, "r": 4}
-	access, owner := uint32(0), uint32(0o600)
-	for _, a := range d.Args {
-		who, what, _ := strings.Cut(a.Value, ":")
-		shift, known := shifts[who]
-		right, may := rights[what]
-		if !known || !may {
-			return sayAt(a, "", "user:rw, group:r, all:r", "invalid value %q", a.Value)
-		}
-		if who == "user" {
-			owner = 0
-		}
-		access |= right << shift
-	}
-	c.access, c.accessOf = access|owner, l
-	return nil
-}
-
-// folderAccess lets whoever may read a file search a folder.
-func folderAccess(access uint32) fs.FileMode { return fs.FileMode(access | access&0o444>>2) }
 
 // serveDAV does what the method says (ngx_http_dav_handler).
 func serveDAV(x *Exchange) Code {
@@ -164,7 +131,8 @@ func davPut(x *Exchange) Code {
 			m.modified = time.Unix(t, 0)
 		}
 	}
-	if !m.move(x) {
+	if err := m.run(); err != nil {
+		x.Logf(logCrit, "%s", err)
 		return 500
 	}
 	x.body.remove = false
@@ -545,7 +513,8 @@ func (c *davCopy) file(there fs.FileInfo) Code {
 	x := c.x
 	if x.isMethod("MOVE") {
 		m := fileMove{from: c.from, to: c.to, folders: folderAccess(x.loc.Conf.DAV.access), createPath: true}
-		if !m.move(x) {
+		if err := m.run(); err != nil {
+			x.Logf(logCrit, "%s", err)
 			return 500
 		}
 		return 204
@@ -559,7 +528,8 @@ func (c *davCopy) file(there fs.FileInfo) Code {
 			return c.sameLocation()
 		}
 	}
-	if !x.copyFile(c.from, c.to, 0) {
+	if err := copyFile(c.from, c.to, 0); err != nil {
+		x.Logf(logCrit, "%s", err)
 		return 500
 	}
 	return 204
@@ -603,130 +573,17 @@ func (x *Exchange) copyFolder(from, to string) bool {
 		}
 		switch {
 		case e.IsDir():
-			if err := os.Mkdir(target, folderAccess(uint32(info.Mode().Perm()))); err != nil {
+			if err := os.Mkdir(target, folderAccess(info.Mode().Perm())); err != nil {
 				x.davFailed("mkdir()", target, err, 0)
 			}
 			x.copyFolder(source, target)
-			x.setModified(target, info.ModTime())
+			err = setModified(target, info.ModTime())
 		case e.Type().IsRegular():
-			x.copyFile(source, target, unix.O_NOFOLLOW)
+			err = copyFile(source, target, unix.O_NOFOLLOW)
+		}
+		if err != nil {
+			x.Logf(logCrit, "%s", err)
 		}
 	}
 	return true
-}
-
-// setModified sets the time of a copy.
-func (x *Exchange) setModified(path string, t time.Time) bool {
-	err := os.Chtimes(path, time.Now(), t)
-	if err != nil {
-		x.Logf(logAlert, "%s", SystemError("utimes()", path, err))
-	}
-	return err == nil
-}
-
-// copyFile copies a file with its permissions and its time (ngx_copy_file).
-func (x *Exchange) copyFile(from, to string, flags int) bool {
-	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
-	if err != nil {
-		x.Logf(logCrit, "%s", SystemError("open()", from, err))
-		return false
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		x.Logf(logCrit, "%q is not a regular file", from)
-		return false
-	}
-	if err != nil {
-		x.Logf(logAlert, "%s", SystemError("fstat()", from, err))
-		return false
-	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
-	if err != nil {
-		x.Logf(logCrit, "%s", SystemError("open()", to, err))
-		return false
-	}
-	_, err = io.Copy(out, in)
-	if failed := out.Close(); err == nil {
-		err = failed
-	}
-	if err != nil {
-		x.Logf(logAlert, "%s", SystemError("write()", to, err))
-		return false
-	}
-	return x.setModified(to, info.ModTime())
-}
-
-// fileMove is a file that gets another name (ngx_ext_rename_file).
-type fileMove struct {
-	from, to   string
-	access     uint32 // 0: as it is
-	folders    fs.FileMode
-	modified   time.Time // zero: as it is
-	createPath bool      // folders that are missing are made
-}
-
-// move renames the file, or copies it to another file system, where it appears
-// whole as well. What fails is logged.
-func (m *fileMove) move(x *Exchange) bool {
-	if m.access != 0 {
-		if err := os.Chmod(m.from, fs.FileMode(m.access)); err != nil {
-			x.Logf(logCrit, "%s", SystemError("chmod()", m.from, err))
-			return false
-		}
-	}
-	if !m.modified.IsZero() && !x.setModified(m.from, m.modified) {
-		return false
-	}
-	err := unix.Rename(m.from, m.to)
-	if err == unix.ENOENT && m.createPath {
-		if err := createFullPath(m.to, m.folders); err != nil {
-			x.Logf(logCrit, "%s", SystemError("mkdir()", m.to, err))
-			return false
-		}
-		err = unix.Rename(m.from, m.to)
-	}
-	if err == unix.EXDEV {
-		return m.across(x)
-	}
-	if err != nil {
-		m.failed(x, m.from, err)
-	}
-	return err == nil
-}
-
-// across moves to another file system.
-func (m *fileMove) across(x *Exchange) bool {
-	name := fmt.Sprintf("%s.%010d", m.to, rand.Uint32())
-	if !x.copyFile(m.from, name, 0) {
-		return false
-	}
-	if err := unix.Rename(name, m.to); err != nil {
-		m.failed(x, name, err)
-		_ = os.Remove(name)
-		return false
-	}
-	if err := os.Remove(m.from); err != nil {
-		x.Logf(logCrit, "%s", SystemError("unlink()", m.from, err))
-		return false
-	}
-	return true
-}
-
-func (m *fileMove) failed(x *Exchange, from string, err error) {
-	x.Logf(logCrit, "%s", errorWithCode(fmt.Sprintf("rename() \"%s\" to \"%s\" failed", from, m.to), err))
-}
-
-// createFullPath makes the folders that a file lies in (ngx_create_full_path).
-func createFullPath(path string, access fs.FileMode) error {
-	for i := 1; i < len(path); i++ {
-		if path[i] != '/' {
-			continue
-		}
-		err := os.Mkdir(path[:i], access)
-		if err != nil && !errors.Is(err, fs.ErrExist) && errnoOf(err) != unix.EACCES {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,15 +2,8 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"proxyctl/parser"
@@ -58,29 +51,6 @@ func setStore(prefix string, of func(*Conf) *upstreamConf) func(*Level, *parser.
 		var err error
 		s.value, err = l.value(text)
 		return err
-	}
-}
-
-// setFileAccess reads who may do what with a file (ngx_conf_set_access_slot).
-func setFileAccess(field func(*Conf) *fs.FileMode) func(*Level, *parser.Directive) error {
-	shifts := map[string]int{"user": 6, "group": 3, "all": 0}
-	rights := map[string]fs.FileMode{"rw": 6, "r": 4}
-	return func(l *Level, d *parser.Directive) error {
-		access, user := fs.FileMode(0), fs.FileMode(0o600)
-		for _, a := range d.Args {
-			who, what, _ := strings.Cut(a.Value, ":")
-			shift, known := shifts[who]
-			right, valid := rights[what]
-			if !known || !valid {
-				return sayAt(a, "Y009", "user:rw, group:r, all:r and so on", "invalid value %q", a.Value)
-			}
-			if who == "user" {
-				user = 0
-			}
-			access |= right << shift
-		}
-		*field(l.Conf) = access | user
-		return nil
 	}
 }
 
@@ -177,7 +147,9 @@ func (x *Exchange) commitStore() {
 	if a == nil || a.failed || u.answer.contentLength >= 0 && u.answer.contentLength != a.size {
 		return
 	}
-	if err := a.move(u.conf.store.access); err != nil {
+	access := u.conf.store.access
+	m := fileMove{from: a.name, to: a.to, access: access, folders: folderAccess(access), modified: a.modified, createPath: true}
+	if err := m.run(); err != nil {
 		x.logUpstream(logCrit, "%s", err)
 		return
 	}
@@ -193,68 +165,4 @@ func (x *Exchange) leaveStore() {
 		}
 		x.upstream.stored = nil
 	}
-}
-
-// move renames the file, so that it appears whole (ngx_ext_rename_file).
-func (a *answerFile) move(access fs.FileMode) error {
-	if err := a.finish(a.f, a.name, access); err != nil {
-		return err
-	}
-	err := os.Rename(a.name, a.to)
-	if errors.Is(err, fs.ErrNotExist) {
-		// who may read a file may look into its folders
-		if e := os.MkdirAll(filepath.Dir(a.to), access|access&0o444>>2); e != nil {
-			return SystemError("mkdir()", a.to, e)
-		}
-		err = os.Rename(a.name, a.to)
-	}
-	if errors.Is(err, syscall.EXDEV) {
-		return a.copy(access)
-	}
-	if err != nil {
-		return SystemError("rename()", a.name+"\" to \""+a.to, err)
-	}
-	return nil
-}
-
-// finish sets what the file looks like.
-func (a *answerFile) finish(f *os.File, name string, access fs.FileMode) error {
-	if err := f.Chmod(access); err != nil {
-		return SystemError("chmod()", name, err)
-	}
-	if a.modified.IsZero() {
-		return nil
-	}
-	if err := os.Chtimes(name, a.modified, a.modified); err != nil {
-		return SystemError("futimes()", name, err)
-	}
-	return nil
-}
-
-// copy is for a place on another file system: the file is copied to beside it
-// first.
-func (a *answerFile) copy(access fs.FileMode) error {
-	name := fmt.Sprintf("%s.%0*d", a.to, tempNameSize, rand.Uint64N(1e10))
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return SystemError("open()", name, err)
-	}
-	_, err = io.Copy(f, io.NewSectionReader(a.f, 0, a.size))
-	if err == nil {
-		err = a.finish(f, name, access)
-	}
-	if e := f.Close(); err == nil && e != nil {
-		err = SystemError("close()", name, e)
-	}
-	if err == nil {
-		if e := os.Rename(name, a.to); e != nil {
-			err = SystemError("rename()", name+"\" to \""+a.to, e)
-		}
-	}
-	if err != nil {
-		_ = os.Remove(name)
-		return err
-	}
-	_ = os.Remove(a.name)
-	return nil
 }

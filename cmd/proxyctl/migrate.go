@@ -184,28 +184,12 @@ func (r *migration) read(name string, stdin io.Reader) error {
 	return nil
 }
 
-// filesOf lists what a configuration was read from, each once.
+// filesOf lists what a configuration was read from.
 func filesOf(file *parser.File) []string {
 	var out []string
-	var walk func(f *parser.File)
-	var block func(b *parser.Block)
-	walk = func(f *parser.File) {
-		if !slices.Contains(out, f.Source.Name) {
-			out = append(out, f.Source.Name)
-		}
-		block(f.Body)
+	for _, s := range parser.Sources(file) {
+		out = append(out, s.Name)
 	}
-	block = func(b *parser.Block) {
-		for _, d := range b.Items {
-			for _, f := range d.Files {
-				walk(f)
-			}
-			if d.Block != nil {
-				block(d.Block)
-			}
-		}
-	}
-	walk(file)
 	return out
 }
 
