@@ -28,7 +28,7 @@ import (
 
 // reuse bounds what is kept for a server.
 func reuse() upstream.Keepalive {
-	return upstream.Keepalive{Max: 32, Requests: 1000, Time: time.Second, Timeout: 50 * time.Millisecond}
+	return upstream.Keepalive{Max: 256, Requests: 1000, Time: time.Second, Timeout: 50 * time.Millisecond}
 }
 
 // patience is how long all new connections to a server may wait before it is
