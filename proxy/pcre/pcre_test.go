@@ -153,10 +153,13 @@ func TestAllocs(t *testing.T) {
 		{`^/a/(\d+)/(.*)$`, "/a/12/xyz", 0, 0},
 		{`^/a/(\d+)/(.*)$`, "/b/12/xyz", 0, 0},
 		{`^/a/(\d+)/(.*)$`, "/a/12/\xc3\xa9", 0, 0},
-		{`^(.+\.php)(/.+)$`, "/x.php/y", 1, 2}, // engines pool memory, and the race detector empties pools
+		{`^(.+\.php)(/.+)$`, "/x.php/y", 1, 2}, // the engine pools memory
 		{`^(.+\.php)(/.+)$`, "/x.php/\xc3\xa9", 1, 3},
 	}
 	for _, tt := range tests {
+		if racing && tt.match > 0 {
+			continue
+		}
 		r, s := compile(t, tt.pattern, false), []byte(tt.subject)
 		if n := testing.AllocsPerRun(100, func() { r.Match(s) }); n > tt.match {
 			t.Errorf("%s: Match allocates %v", tt.pattern, n)
