@@ -31,7 +31,11 @@ func readPID(path string) int {
 
 // masters gives the old and the new master while both run.
 func (p *Plan) masters() (old, next int) {
-	return readPID(p.PIDFile + oldSuffix), readPID(p.PIDFile)
+	old, next = readPID(p.PIDFile+oldSuffix), readPID(p.PIDFile)
+	if old == next { // the file was moved back in between
+		return 0, next
+	}
+	return old, next
 }
 
 // alive says whether a process runs. One that has ended and that nobody has

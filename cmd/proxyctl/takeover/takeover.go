@@ -300,7 +300,7 @@ func (p *Plan) begin(ctx context.Context) error {
 		heard = heard || changeTime(p.PIDFile) != before
 		moved := exists(p.PIDFile + oldSuffix)
 		if heard && !moved {
-			return errors.New("the new program has ended before it served; the error log says why")
+			return errEnded
 		}
 		heard = heard || moved
 		if !heard && time.Until(end) < p.Patience/2 {
@@ -317,7 +317,7 @@ func (p *Plan) begin(ctx context.Context) error {
 func (p *Plan) lives(ctx context.Context, pid int) error {
 	for range 20 {
 		if !alive(pid) {
-			return errors.New("the new program has ended")
+			return errEnded
 		}
 		if err := sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
@@ -330,7 +330,7 @@ func (p *Plan) lives(ctx context.Context, pid int) error {
 func (p *Plan) pause(ctx context.Context) error {
 	old, next := p.masters()
 	if old == 0 || next == 0 {
-		return nil
+		return p.alone(next)
 	}
 	if err := syscall.Kill(old, syscall.SIGWINCH); err != nil {
 		return fmt.Errorf("process %d: %w", old, err)
@@ -343,6 +343,25 @@ func (p *Plan) pause(ctx context.Context) error {
 	}
 	return nil
 }
+
+// alone says whether the one program that runs is the new one: it may have ended,
+// with its predecessor serving on.
+func (p *Plan) alone(pid int) error {
+	if pid == 0 {
+		return errEnded
+	}
+	want, err := isOurs(p.Binary)
+	if err != nil {
+		return err
+	}
+	runs, err := isOurs(exeOf(pid))
+	if err == nil && runs != want {
+		err = errEnded
+	}
+	return err
+}
+
+var errEnded = errors.New("the new program has ended before it served; the error log says why")
 
 // end ends the old program.
 func (p *Plan) end(ctx context.Context) error {
