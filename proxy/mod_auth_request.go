@@ -51,11 +51,7 @@ func setAuthRequest(l *Level, d *parser.Directive) error {
 }
 
 func setAuthRequestSet(l *Level, d *parser.Directive) error {
-	name, err := variableName(d.Args[0])
-	if err != nil {
-		return err
-	}
-	v, err := l.addVariable(name, nil)
+	v, err := l.assigned(d.Args[0])
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,6 @@
 package proxy
 
-import (
-	"slices"
-	"strings"
-
-	"proxyctl/parser"
-)
+import "proxyctl/parser"
 
 // ngx_http_grpc_module: passes requests to a gRPC server, which speaks HTTP/2.
 // Bodies go both ways while they come, and nothing is kept back; trailers are
@@ -35,12 +30,8 @@ func grpcCommands() []Command {
 	const in = inHTTPLevels
 	of := func(c *Conf) *grpcConf { return c.GRPC.own(c) }
 	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
-	shared := []string{
-		"grpc_bind", "grpc_socket_keepalive", "grpc_socket_rcvbuf", "grpc_socket_sndbuf", "grpc_connect_timeout", "grpc_send_timeout",
-		"grpc_read_timeout", "grpc_buffer_size", "grpc_intercept_errors", "grpc_next_upstream_tries", "grpc_next_upstream_timeout",
-		"grpc_pass_header", "grpc_hide_header", "grpc_ignore_headers",
-	}
-	rows := slices.DeleteFunc(upstreamRows("grpc", nil, up), func(c Command) bool { return !slices.Contains(shared, c.Name) })
+	rows := someUpstreamRows("grpc", up, "bind", "socket_keepalive", "socket_rcvbuf", "socket_sndbuf", "connect_timeout", "send_timeout",
+		"read_timeout", "buffer_size", "intercept_errors", "next_upstream_tries", "next_upstream_timeout", "pass_header", "hide_header", "ignore_headers")
 	return append(append(rows, upstreamTLSRows("grpc", "host from grpc_pass", up)...),
 		Command{Name: "grpc_pass", In: InLocation | InLocationIf, Args: "1", Syntax: "[protocol://]address", Differs: "the field Proxy and fields that Connection names are not passed on; a request that the server has refused unseen is sent again", Doc: "Passes requests to a gRPC server.", Set: setPass(up, serveGRPC, grpcTarget)},
 		Command{Name: "grpc_set_header", In: in, Args: "2", Repeat: true, Syntax: "field value", Differs: "line ends in what a variable holds become spaces", DiffersIn: hasDecoded, Doc: "Sets a field of the request that is passed on.", Set: setPassField(func(c *Conf) *List[passField] { return &of(c).setHeaders })},
@@ -57,7 +48,6 @@ func finishGRPC(l *Level) error {
 		return nil
 	}
 	c := l.Conf.GRPC.own(l.Conf)
-	c.buffers.Size = max(c.buffers.Size, c.bufferSize) // there is no directive for them
 	if err := c.finish(l, "grpc", append(accelFields(), "Date", "Server")); err != nil {
 		return err
 	}
@@ -71,7 +61,7 @@ func finishGRPC(l *Level) error {
 
 // grpcTarget reads an address with or without a scheme (ngx_http_grpc_pass).
 func grpcTarget(l *Level, d *parser.Directive, t *passTarget) error {
-	scheme, address := splitGRPC(t.url)
+	scheme, address := splitAddress(t.url, "grpc://", "grpcs://")
 	u, problem := parseUpstreamURL(address, 0, false)
 	if problem != "" {
 		return sayAt(d.Args[0], "", "an address: 127.0.0.1:50051, unix:/path, or the name of an upstream", "%s in upstream %q", problem, address)
@@ -80,16 +70,6 @@ func grpcTarget(l *Level, d *parser.Directive, t *passTarget) error {
 	t.vars = grpcVars(scheme, &u)
 	t.group, err = l.passGroup(d, &u)
 	return err
-}
-
-// splitGRPC cuts the scheme off; "grpc://" when there is none.
-func splitGRPC(url string) (scheme, rest string) {
-	for _, s := range []string{"grpc://", "grpcs://"} {
-		if len(url) >= len(s) && strings.EqualFold(url[:len(s)], s) {
-			return url[:len(s)], url[len(s):]
-		}
-	}
-	return "grpc://", url
 }
 
 // grpcVars is what an address comes to: the name of the server is as it was
@@ -118,7 +98,7 @@ func serveGRPC(x *Exchange) Code {
 	if c.target.value == nil {
 		u.vars, u.block = c.target.vars, c.target.group
 	} else {
-		scheme, address := splitGRPC(c.target.value.String(x))
+		scheme, address := splitAddress(c.target.value.String(x), "grpc://", "grpcs://")
 		if !x.evalAddress(address, passVars{scheme: []byte(scheme)}, &url) {
 			return 500
 		}

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"slices"
-
 	"proxyctl/parser"
 	"proxyctl/proxy/memcached"
 )
@@ -20,11 +18,8 @@ type memcachedConf struct {
 func memcachedModule() Module {
 	of := func(c *Conf) *memcachedConf { return c.Memcached.own(c) }
 	up := func(c *Conf) *upstreamConf { return &of(c).upstreamConf }
-	shared := []string{
-		"memcached_bind", "memcached_socket_keepalive", "memcached_connect_timeout", "memcached_send_timeout", "memcached_read_timeout",
-		"memcached_buffer_size", "memcached_next_upstream_tries", "memcached_next_upstream_timeout",
-	}
-	rows := slices.DeleteFunc(upstreamRows("memcached", nextWords(), up), func(c Command) bool { return !slices.Contains(shared, c.Name) })
+	rows := someUpstreamRows("memcached", up, "bind", "socket_keepalive", "connect_timeout", "send_timeout", "read_timeout", "buffer_size",
+		"next_upstream_tries", "next_upstream_timeout")
 	return Module{
 		Name: "ngx_http_memcached_module",
 		Commands: append(rows,
@@ -42,9 +37,7 @@ func memcachedModule() Module {
 			if s := &l.Conf.Memcached; !s.changed(l.Conf) && s.conf.target == nil {
 				return nil
 			}
-			c := of(l.Conf)
-			c.buffers.Size = max(c.buffers.Size, c.bufferSize) // there is no directive for them
-			return c.finish(l, "memcached", nil)
+			return up(l.Conf).finish(l, "memcached", nil)
 		},
 	}
 }

@@ -161,11 +161,7 @@ func (r *uriRewrite) compile(l *Level, replacement string) error {
 }
 
 func setSet(l *Level, d *parser.Directive) error {
-	name, err := variableName(d.Args[0])
-	if err != nil {
-		return err
-	}
-	v, err := l.addVariable(name, nil)
+	v, err := l.assigned(d.Args[0])
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"proxyctl/parser"
@@ -73,14 +72,8 @@ func streamProxyCommands() []Command {
 		c.In = inStreamLevels
 		rows = append(rows, c)
 	}
-	shared := []string{
-		"proxy_bind", "proxy_connect_timeout", "proxy_next_upstream_timeout", "proxy_next_upstream_tries",
-		"proxy_socket_keepalive", "proxy_socket_rcvbuf", "proxy_socket_sndbuf", "proxy_buffer_size",
-	}
-	for _, c := range upstreamRows("proxy", nil, proxyUpstream) {
-		if !slices.Contains(shared, c.Name) {
-			continue
-		}
+	for _, c := range someUpstreamRows("proxy", proxyUpstream, "bind", "connect_timeout", "next_upstream_timeout", "next_upstream_tries",
+		"socket_keepalive", "socket_rcvbuf", "socket_sndbuf", "buffer_size") {
 		if c.In = inStreamLevels; c.Name == "proxy_buffer_size" {
 			c.Default, c.Doc = "16k", "Sets how much is read at once, up to 32k."
 			rows = append(rows, deprecated(c, "proxy_downstream_buffer"), deprecated(c, "proxy_upstream_buffer"))

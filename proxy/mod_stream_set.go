@@ -33,11 +33,7 @@ type assignment struct {
 }
 
 func setStreamSet(l *Level, d *parser.Directive) error {
-	name, err := variableName(d.Args[0])
-	if err != nil {
-		return err
-	}
-	v, err := l.addVariable(name, nil)
+	v, err := l.assigned(d.Args[0])
 	if err != nil {
 		return err
 	}

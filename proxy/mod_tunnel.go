@@ -1,21 +1,14 @@
 package proxy
 
-import (
-	"slices"
-
-	"proxyctl/parser"
-)
+import "proxyctl/parser"
 
 // ngx_http_tunnel_module: makes tunnels for clients that ask with CONNECT
 // (RFC 9110, section 9.3.6). What a tunnel does is in upstream_tunnel.go.
 
 func tunnelModule() Module {
 	up := func(c *Conf) *upstreamConf { return c.Tunnel.own(c) }
-	shared := []string{
-		"tunnel_bind", "tunnel_socket_keepalive", "tunnel_socket_rcvbuf", "tunnel_socket_sndbuf", "tunnel_connect_timeout",
-		"tunnel_send_timeout", "tunnel_read_timeout", "tunnel_next_upstream_tries", "tunnel_next_upstream_timeout",
-	}
-	rows := slices.DeleteFunc(upstreamRows("tunnel", nil, up), func(c Command) bool { return !slices.Contains(shared, c.Name) })
+	rows := someUpstreamRows("tunnel", up, "bind", "socket_keepalive", "socket_rcvbuf", "socket_sndbuf", "connect_timeout", "send_timeout",
+		"read_timeout", "next_upstream_tries", "next_upstream_timeout")
 	return Module{
 		Name: "ngx_http_tunnel_module",
 		Commands: append(rows,
@@ -34,9 +27,7 @@ func tunnelModule() Module {
 			if s := &l.Conf.Tunnel; !s.changed(l.Conf) && s.conf.target == nil {
 				return nil
 			}
-			c := up(l.Conf)
-			c.buffers.Size = max(c.buffers.Size, c.bufferSize) // there is no directive for them
-			return c.finish(l, "tunnel", nil)
+			return up(l.Conf).finish(l, "tunnel", nil)
 		},
 	}
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"encoding/binary"
 	"math"
-	"strings"
 
 	"proxyctl/parser"
 )
@@ -51,19 +50,9 @@ func uwsgiModule() Module {
 
 // uwsgiTarget reads an address with or without a scheme.
 func uwsgiTarget(l *Level, d *parser.Directive, t *passTarget) error {
-	scheme, address := splitUWSGI(t.url)
+	scheme, address := splitAddress(t.url, "uwsgi://", "suwsgi://")
 	t.vars = uwsgiVars(scheme)
 	return l.addressTarget(d, t, address)
-}
-
-// splitUWSGI cuts the scheme off; "uwsgi://" when there is none.
-func splitUWSGI(url string) (scheme, rest string) {
-	for _, s := range []string{"uwsgi://", "suwsgi://"} {
-		if len(url) >= len(s) && strings.EqualFold(url[:len(s)], s) {
-			return url[:len(s)], url[len(s):]
-		}
-	}
-	return "uwsgi://", url
 }
 
 func uwsgiVars(scheme string) passVars {
@@ -81,7 +70,7 @@ func serveUWSGI(x *Exchange) Code {
 	if c.target.value == nil {
 		u.vars, u.block = c.target.vars, c.target.group
 	} else {
-		scheme, address := splitUWSGI(c.target.value.String(x))
+		scheme, address := splitAddress(c.target.value.String(x), "uwsgi://", "suwsgi://")
 		if !x.evalAddress(address, uwsgiVars(scheme), &url) {
 			return 500
 		}

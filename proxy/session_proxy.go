@@ -17,19 +17,11 @@ import (
 // next server: this one could not be connected to.
 func (x *Exchange) serverSession() (code Code, next bool) {
 	u := &x.upstream
-	u.since = nanos()
-	u.states = append(u.states, upstreamState{response: -1, connect: -1, header: -1})
-	u.action = connecting
-	peer, err := u.attempt.Next(u.since)
-	if err != nil {
-		u.peer, u.name = nil, u.group.Name
-		u.state().peer = u.name
+	if !u.chooseServer() {
 		x.Logf(logError, "no live upstreams")
 		u.endState()
 		return sessionNoServer, false
 	}
-	u.peer, u.name = peer, peer.Name
-	u.state().peer = peer.Name
 	if x.session.udp {
 		return x.exchangeDatagrams()
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -163,6 +164,13 @@ func upstreamRows(prefix string, next []string, of func(*Conf) *upstreamConf) []
 	}
 }
 
+// someUpstreamRows makes those of the rows that a module with few of them has.
+func someUpstreamRows(prefix string, of func(*Conf) *upstreamConf, names ...string) []Command {
+	return slices.DeleteFunc(upstreamRows(prefix, nil, of), func(c Command) bool {
+		return !slices.Contains(names, strings.TrimPrefix(c.Name, prefix+"_"))
+	})
+}
+
 // nextUpstreamRow makes the row of next_upstream for modules with words of their
 // own, which stand for bits.
 func nextUpstreamRow(prefix string, words []string, bits []uint32, of func(*Conf) *upstreamConf) Command {
@@ -248,6 +256,9 @@ func (u *upstreamConf) finish(l *Level, prefix string, hidden []string) error {
 func (u *upstreamConf) finishBuffers(prefix string) error {
 	if u.buffers.Number < 2 {
 		return say("there must be at least 2 \"%s_buffers\"", prefix)
+	}
+	if u.unbuffered { // there is no directive for them
+		u.buffers.Size = max(u.buffers.Size, u.bufferSize)
 	}
 	size := max(u.bufferSize, u.buffers.Size)
 	largest := "the maximum of the value of \"" + prefix + "_buffer_size\" and one of the \"" + prefix + "_buffers\""

@@ -55,6 +55,16 @@ func setPass(of func(*Conf) *upstreamConf, serve Handler, read func(*Level, *par
 	}
 }
 
+// splitAddress cuts one of the schemes off; the first of them when there is none.
+func splitAddress(url string, schemes ...string) (scheme, rest string) {
+	for _, s := range schemes {
+		if len(url) >= len(s) && strings.EqualFold(url[:len(s)], s) {
+			return url[:len(s)], url[len(s):]
+		}
+	}
+	return schemes[0], url
+}
+
 // plainTarget reads a target that is nothing but an address. scheme is what logs
 // call it by.
 func plainTarget(scheme string) func(*Level, *parser.Directive, *passTarget) error {

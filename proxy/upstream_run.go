@@ -210,23 +210,30 @@ func (x *Exchange) askServers() Code {
 	}
 }
 
+// chooseServer begins an attempt. False: no server of the group may be asked.
+func (s *upstreamScratch) chooseServer() bool {
+	s.since = nanos()
+	s.states = append(s.states, upstreamState{response: -1, connect: -1, header: -1})
+	s.action = connecting
+	peer, err := s.attempt.Next(s.since)
+	if s.peer = peer; err != nil {
+		s.peer, s.name = nil, s.group.Name
+	} else {
+		s.name = peer.Name
+	}
+	s.state().peer = s.name
+	return err == nil
+}
+
 // askServer chooses a server, sends it the request, and passes its answer on.
 func (x *Exchange) askServer() verdict {
 	u := &x.upstream
-	u.since = nanos()
-	u.states = append(u.states, upstreamState{response: -1, connect: -1, header: -1})
-	u.action = connecting
-	peer, err := u.attempt.Next(u.since)
-	if err != nil {
-		u.peer, u.name = nil, u.group.Name
-		u.state().peer = u.name
+	if !u.chooseServer() {
 		x.logUpstream(logError, "no live upstreams")
 		return verdict{next: nextNoLive}
 	}
-	u.peer, u.name = peer, peer.Name
-	u.state().peer = peer.Name
 	if s := u.sticky(); s != nil && s.cookie != nil {
-		s.cookie.mark(x, peer)
+		s.cookie.mark(x, u.peer)
 	}
 	u.sent, u.sentAll = false, false
 	if x.trace != nil {

@@ -119,6 +119,15 @@ func variableName(a parser.Arg) (string, error) {
 	return name, nil
 }
 
+// assigned gives the variable that a directive assigns to.
+func (l *Level) assigned(a parser.Arg) (*variable, error) {
+	name, err := variableName(a)
+	if err != nil {
+		return nil, err
+	}
+	return l.addVariable(name, nil)
+}
+
 // addVariable defines a variable that gets a slot in every exchange: set, map, named
 // captures. fill computes it on first use; nil for those that are assigned.
 func (l *Level) addVariable(name string, fill func(x *Exchange, s *slot)) (*variable, error) {
